@@ -1,0 +1,144 @@
+"""What happens between training steps: the PSNR against clean pictures, and checkpoints."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+import scores
+from devices import keras
+from errors import InputError
+from filters import Filter
+from runs import CHECKPOINT_SECONDS, Interrupted, Run
+
+PSNR_PICTURES = 8
+PSNR_SIZE = 256  # pixels on a side of the part that is scored, in the middle
+
+
+class CleanPSNR(keras.callbacks.Callback):
+    """Adds `val_psnr` to each epoch: dB on validation pictures at the filter's test strength.
+
+    The validation loss of noisy targets has a floor at the targets' own noise; this has
+    none. Up to `PSNR_PICTURES` pictures, the middle `PSNR_SIZE` pixels of each.
+
+    Parameters
+    ----------
+    filter : Filter
+    pictures : sequence of uint8 (height, width, 3)
+    """
+
+    def __init__(self, filter: Filter, pictures: Sequence[np.ndarray]):
+        super().__init__()
+        chosen = np.unique(np.linspace(0, len(pictures) - 1, PSNR_PICTURES).round().astype(int))
+        self._clean = [middle(pictures[int(k)], PSNR_SIZE) for k in chosen]
+        self._noisy = [scores.test_input(filter, clean, i) for i, clean in enumerate(self._clean)]
+
+    def on_epoch_end(self, epoch, logs=None):
+        model = self.model
+        logs["val_psnr"] = float(
+            np.mean(
+                [
+                    scores.psnr(scores.to_8bit(scores.restore(model, noisy)), clean)
+                    for noisy, clean in zip(self._noisy, self._clean, strict=True)
+                ]
+            )
+        )
+
+
+def middle(picture: np.ndarray, size: int) -> np.ndarray:
+    """Cut the middle `size` pixels of a picture, or all it has if it has fewer."""
+    top, left = (max(0, (n - size) // 2) for n in picture.shape[:2])
+    return picture[top : top + size, left : left + size]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the run's checkpoints and history, and stops it cleanly.
+
+    A checkpoint is written at the end of each epoch, every `every` steps, and when a signal
+    was caught, which then raises `Interrupted`. It stands before Keras' own callbacks and
+    after those that add to the epoch's logs.
+
+    Parameters
+    ----------
+    run : Run
+    steps : int
+        Per epoch.
+    note : object
+        With `.caught`, the name of a signal that asks to stop, or None.
+    every : int, optional
+        Steps between checkpoints; a minute's worth if not given.
+    """
+
+    def __init__(self, run: Run, steps: int, note, every: int | None = None):
+        super().__init__()
+        self.run = run
+        self.steps = steps
+        self.note = note
+        self.every = every
+        self._saved_at = time.monotonic()
+
+    def restore(self, model: keras.Model) -> None:
+        """Bring a compiled model to the state of the run's checkpoint, if it has one."""
+        model.optimizer.build(model.trainable_variables)
+        if self.run.arrays:
+            self._assign("weights", model.weights)
+            self._assign("optimizer", model.optimizer.variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras has just reset the running metrics: in the middle of an epoch they go on too.
+        self._epoch, self._first_step = epoch, self.run.step
+        if self.run.step:
+            self._assign("metrics", self.model.metrics_variables)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self._first_step + batch + 1
+        if not np.isfinite(logs["loss"]):
+            raise self._diverged(step)
+        if step == self.steps:
+            return  # the end of the epoch saves
+        if self.note.caught:
+            self._save(self._epoch, step)
+            raise Interrupted(self.note.caught, self._epoch, step)
+        due = (
+            step % self.every == 0
+            if self.every
+            else time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+        )
+        if due:
+            self._save(self._epoch, step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
+        self.run.history.append(row)
+        self._save(epoch + 1, 0)
+        self.run.write_history()
+        if self.note.caught:
+            raise Interrupted(self.note.caught, epoch + 1, 0)
+
+    def _save(self, epoch: int, step: int) -> None:
+        model = self.model
+        groups = {
+            "weights": model.weights,
+            "optimizer": model.optimizer.variables,
+            "metrics": model.metrics_variables,
+        }
+        arrays = {
+            f"{group}/{i}": keras.ops.convert_to_numpy(variable)
+            for group, variables in groups.items()
+            for i, variable in enumerate(variables)
+        }
+        # The loss is that of the step before: a step that broke the weights shows here.
+        if not all(np.isfinite(arrays[f"weights/{i}"]).all() for i in range(len(model.weights))):
+            raise self._diverged(step)
+        self.run.save(arrays, epoch, step)
+        self._saved_at = time.monotonic()
+
+    def _assign(self, group: str, variables) -> None:
+        for i, variable in enumerate(variables):
+            variable.assign(self.run.arrays[f"{group}/{i}"])
+
+    def _diverged(self, step: int) -> InputError:
+        return InputError(
+            f"the loss is no longer a number at epoch {self._epoch + 1}, step {step}: try a lower "
+            f"--learning-rate with --fresh. The last good checkpoint stays in {self.run.folder}"
+        )

@@ -1,0 +1,119 @@
+"""Download the Berkeley Segmentation Dataset's 300 pictures, BSDS300.
+
+    python download_BSDS300.py                     into data/BSDS300/images/{train,test}/
+    python download_BSDS300.py --url URL           from a mirror
+
+Pictures that are there and right are kept, and a damaged set is fetched anew. The set is
+checked by its pictures, not by the archive around them, so any repacked archive will do.
+BSDS300 is for non-commercial research and education.
+"""
+
+import argparse
+import hashlib
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+
+from errors import InputError, run_main, write_failure
+
+URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/BSDS300-images.tgz"
+MAX_BYTES = 100_000_000  # of the archive (22 MB), and of what it unpacks to
+# Over the JPEGs in the order of their names in the archive, each as name + NUL + bytes.
+SHA256 = "44584b06a9d2f22028d345f087f99d2428a5b6c410e8bede069770a60a8a24ef"
+
+
+def contents_sha256(folder: Path) -> str:
+    """SHA-256 over the names and bytes of all JPEGs in `folder`/images/{train,test}."""
+    digest = hashlib.sha256()
+    for name in sorted(p.relative_to(folder).as_posix() for p in folder.glob("images/t*/*.jpg")):
+        digest.update(f"BSDS300/{name}".encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack `archive` into `folder`; `WrongContents` unless BSDS300 is in it, whole.
+
+    Only plain files below BSDS300/ are accepted: no links, no devices, no "..".
+    """
+    from download import WrongContents, describe_start
+
+    try:
+        with tarfile.open(archive) as tar:
+            size = 0
+            for member in tar:
+                size += member.size
+                inside = member.name == "BSDS300" or member.name.startswith("BSDS300/")
+                if not (inside and (member.isfile() or member.isdir())) or size > MAX_BYTES:
+                    raise WrongContents(f"the archive holds {member.name!r}, which BSDS300 has not")
+                tar.extract(member, folder, filter="data")
+    except tarfile.FilterError as error:
+        raise WrongContents(f"the archive is not safe to unpack ({error})") from None
+    except (tarfile.TarError, zlib.error, EOFError, ValueError):
+        raise WrongContents(
+            f"the answer is not a whole tar archive but {describe_start(archive)}"
+        ) from None
+    except OSError as error:
+        if error.errno is None:  # gzip's and zlib's complaints about damaged bytes
+            raise WrongContents(f"the archive is damaged ({error})") from None
+        raise
+    if contents_sha256(folder / "BSDS300") != SHA256:
+        raise WrongContents("the pictures in the archive are not those of BSDS300")
+
+
+def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the set's name
+    """Fill `folder`/images/{train,test} with 200 and 100 verified JPEGs.
+
+    Raises `InputError` where that fails, and then leaves `folder` as it was.
+    """
+    import download
+
+    if contents_sha256(folder) == SHA256:
+        print(f"{folder}: 300 pictures, all there and verified")
+        return
+    existed = folder.exists()
+    download.make_folder(folder)
+    try:
+        # Unpacked beside its place, so that moving a file there is one atomic step.
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
+            new = Path(temporary)
+            with download.progress_bar() as progress:
+                download.fetch(
+                    url,
+                    new / "BSDS300-images.tgz",
+                    lambda part: unpack(part, new),
+                    progress,
+                    MAX_BYTES,
+                )
+            for path in sorted((new / "BSDS300").rglob("*")):
+                target = folder / path.relative_to(new / "BSDS300")
+                if path.is_dir():
+                    download.make_folder(target)
+                else:
+                    path.replace(target)
+    except OSError as error:
+        raise write_failure(folder, error) from None
+    finally:
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()
+    if contents_sha256(folder) != SHA256:
+        raise InputError(
+            f"{folder}/images holds JPEGs that are not of BSDS300: move them elsewhere"
+        )
+    print(f"{folder}: 200 pictures to train on and 100 to test with, all verified")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/BSDS300)"
+    )
+    parser.add_argument(
+        "--url", default=URL, metavar="URL", help="the archive's address (%(default)s)"
+    )
+    args = parser.parse_args()
+    download_BSDS300(args.output_dir or Path(__file__).resolve().parent / "data/BSDS300", args.url)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,176 @@
+"""The noise filters: pure functions of (image, strength, generator).
+
+An image is float32 RGB, channels last, values in [0, 1]. Nothing is clipped or quantised
+on the way out: the mean of many corrupted copies must stay the clean image, since that
+mean is what a network with the L2 loss learns from noisy targets (Lehtinen et al. 2018,
+section 2). The report this project follows cast to 8 bits here, and saw dark pictures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
+FONT_SIZES = (12, 28)  # pixels, smallest and largest
+STRING_LENGTHS = (5, 20)  # letters
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def gaussian(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise: x + N(0, (sigma/255)^2), independent per value.
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3) in [0, 1]
+    sigma : float
+        Standard deviation in units of 8-bit grey levels.
+
+    Returns
+    -------
+    float32 (height, width, 3), any value; its mean is `image`.
+    """
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    noise *= np.float32(sigma / 255)
+    noise += image
+    return noise
+
+
+def poisson(image: np.ndarray, photons: float, rng: np.random.Generator) -> np.ndarray:
+    """Count photons: Poisson(lambda x) / lambda, independent per value.
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3) in [0, 1]
+    photons : float > 0
+        The paper's lambda: the mean count where the image is 1.
+
+    Returns
+    -------
+    float32 (height, width, 3), 0 or more, unbounded above; its mean is `image`.
+    """
+    return (rng.poisson(image * photons) / photons).astype(np.float32)
+
+
+def bernoulli_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which pixels survive: float32 (height, width, 1), 1 with probability 1 - p."""
+    return (rng.random((*shape[:2], 1), dtype=np.float32) >= p).astype(np.float32)
+
+
+def bernoulli(image: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray:
+    """Drop pixels: x m with m ~ Bernoulli(1 - p), one draw per pixel for all channels.
+
+    The result is not zero-mean (its mean is (1 - p) x). Learning from such targets needs
+    their masks, which `bernoulli_mask` gives from a generator in the same state.
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3) in [0, 1]
+    p : float in [0, 1]
+        Probability that a pixel is lost.
+
+    Returns
+    -------
+    float32 (height, width, 3) in [0, 1]
+    """
+    return image * bernoulli_mask(image.shape, p, rng)
+
+
+def text(image: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray:
+    """Write random strings over the image until a share p of its pixels is touched.
+
+    Strings, fonts, sizes, places and colours are drawn anew for each string; they may hang
+    over every edge, so that corners are covered like the middle. The last string goes past
+    p by what it covers. Not zero-mean: L2 learns the mean of all colours, L1 the median.
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3) in [0, 1]
+    p : float in [0, 1)
+        Share of the pixels with any text on them.
+
+    Returns
+    -------
+    float32 (height, width, 3) in [0, 1]
+    """
+    height, width = image.shape[:2]
+    result = image.copy()
+    covered = np.zeros((height, width), bool)
+    missing = p * covered.size
+    while missing > 0:
+        glyphs = _string(rng)
+        # Anywhere it still touches the picture.
+        top = int(rng.integers(1 - glyphs.shape[0], height))
+        left = int(rng.integers(1 - glyphs.shape[1], width))
+        color = rng.random(3, dtype=np.float32)
+        alpha = glyphs[max(-top, 0) : height - top, max(-left, 0) : width - left]
+        here = np.s_[max(top, 0) : top + glyphs.shape[0], max(left, 0) : left + glyphs.shape[1]]
+        # Only the string's own box is counted: the whole mask never is.
+        touched = alpha > 0
+        missing -= np.count_nonzero(touched & ~covered[here])
+        covered[here] |= touched
+        result[here] += alpha[..., None] * (color - result[here])
+    return result
+
+
+def _string(rng: np.random.Generator) -> np.ndarray:
+    """Return a random string's coverage in [0, 1], float32 (height, width)."""
+    font = FONTS[rng.integers(len(FONTS))]
+    letters = _letters(font, int(rng.integers(*FONT_SIZES, endpoint=True)))
+    length = rng.integers(*STRING_LENGTHS, endpoint=True)
+    chosen = rng.integers(len(letters), size=length)
+    return np.concatenate([letters[i] for i in chosen], axis=1)
+
+
+@cache
+def _letters(font: str, size: int) -> tuple[np.ndarray, ...]:
+    """Render each of `LETTERS` once: float32 coverage, all of one height.
+
+    The DejaVu fonts come with Matplotlib, so that no machine lacks them.
+    """
+    import matplotlib  # slow to import, and only text needs it
+
+    path = Path(matplotlib.get_data_path()) / "fonts/ttf" / font
+    typeface = ImageFont.truetype(path, size)
+    height = sum(typeface.getmetrics())
+    rendered = []
+    for letter in LETTERS:
+        canvas = Image.new("L", (round(typeface.getlength(letter)), height))
+        ImageDraw.Draw(canvas).text((0, 0), letter, fill=255, font=typeface)
+        rendered.append(np.asarray(canvas, np.float32) / 255)
+    return tuple(rendered)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter with its strengths (the paper's, section 3, and NVIDIA's code for it).
+
+    Training draws a strength uniformly from `training`, for input and target each; tests
+    use `test`, and a sheet of samples also `weak` and `strong`. `mask`, where there is
+    one, gives the pixels on which a corrupted target says anything at all.
+    """
+
+    name: str
+    symbol: str
+    corrupt: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+    training: tuple[float, float]
+    test: float
+    weak: float
+    strong: float
+    mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
+
+
+FILTERS = {
+    filter.name: filter
+    for filter in (
+        Filter("gaussian", "σ", gaussian, (0, 50), test=25, weak=5, strong=50),
+        # Kept off 0: below one photon a target's variance is above 1, and a single such
+        # crop would outweigh the rest of its batch in the L2 loss.
+        Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5),
+        Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
+        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5),
+    )
+}

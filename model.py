@@ -1,0 +1,96 @@
+"""The network of the paper: a U-Net of 991,203 weights, Table 1 of the report.
+
+    python model.py              print Table 1, and the number of weights
+
+The layers carry the table's names in lower case, so `model.get_layer("dec_conv1a")`
+finds one. The module knows nothing of noise, data or training.
+"""
+
+from devices import keras
+
+SIZE_MULTIPLE = 32  # five 2x2 poolings halve the image five times
+LEAKY_SLOPE = 0.1  # the paper, appendix A.1
+
+
+def build_unet(input_channels: int = 3, output_channels: int = 3) -> keras.Model:
+    """Build the U-Net of Table 1 (Lehtinen et al. 2018, appendix A.1, table 2).
+
+    Every convolution is 3x3 with padding "same", followed by a leaky ReLU but for the
+    last one, which is linear; pooling is 2x2 maximum, upsampling 2x2 nearest. Weights
+    start from He's normal distribution and biases at zero, as in the paper.
+
+    Parameters
+    ----------
+    input_channels, output_channels : int
+        The table's n and m: 3 for RGB.
+
+    Returns
+    -------
+    keras.Model
+        float (batch, height, width, n) -> float32 (batch, height, width, m), for any
+        height and width that are multiples of `SIZE_MULTIPLE`. Pixel values are meant
+        to lie about [0, 1]; nothing is clipped.
+    """
+
+    layers = keras.layers
+
+    def conv(x, filters, name):
+        convolution = layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            activation=layers.LeakyReLU(negative_slope=LEAKY_SLOPE),
+            kernel_initializer="he_normal",
+            name=name,
+        )
+        return convolution(x)
+
+    image = keras.Input((None, None, input_channels), name="input")
+    x = conv(image, 48, "enc_conv0")
+    skips = [image]
+    for level in range(1, 6):
+        x = conv(x, 48, f"enc_conv{level}")
+        x = layers.MaxPooling2D(2, name=f"pool{level}")(x)
+        skips.append(x)
+    x = conv(x, 48, "enc_conv6")
+    skips.pop()  # pool5 feeds enc_conv6 alone
+    for level in range(5, 0, -1):
+        x = layers.UpSampling2D(2, name=f"upsample{level}")(x)
+        x = layers.Concatenate(name=f"concat{level}")([x, skips.pop()])
+        first, second = (64, 32) if level == 1 else (96, 96)
+        x = conv(x, first, f"dec_conv{level}a")
+        x = conv(x, second, f"dec_conv{level}b")
+    # In float32 under mixed precision too: bfloat16 has steps of 1/256 near 1.
+    x = layers.Conv2D(output_channels, 3, padding="same", dtype="float32", name="dec_conv1c")(x)
+    return keras.Model(image, x, name="noise2noise_unet")
+
+
+def table1(model: keras.Model) -> str:
+    """Return Table 1 of the report, read off `model`, one layer a line."""
+    layers = keras.layers
+    made_by = {id(layer.output): layer.name.upper() for layer in model.layers}
+    symbolic = {"input": "n", "concat1": "96 + n", "dec_conv1c": "m"}
+    lines = [f"{'NAME':<13}{'Nout':<8}FUNCTION"]
+    for layer in model.layers:
+        match layer:
+            case layers.Conv2D():
+                linear = layer.activation is keras.activations.linear
+                function = "Convolution 3x3" + (", linear act." if linear else "")
+            case layers.MaxPooling2D():
+                function = "Maxpool 2x2"
+            case layers.UpSampling2D():
+                function = "Upsample 2x2"
+            case layers.Concatenate():
+                skip = made_by[id(layer.input[1])]
+                function = f"Concatenate {skip if skip == 'INPUT' else 'output of ' + skip}"
+            case _:
+                function = ""
+        channels = symbolic.get(layer.name, str(layer.output.shape[-1]))
+        lines.append(f"{layer.name.upper():<13}{channels:<8}{function}".rstrip())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    model = build_unet()
+    print(table1(model))
+    print(f"\n{model.count_params():,} weights for n = m = 3")

@@ -1,0 +1,77 @@
+"""How pictures are restored and scored: any size, PSNR and SSIM, the same noise every time."""
+
+import numpy as np
+
+from devices import keras
+from filters import Filter
+from model import SIZE_MULTIPLE
+
+
+def restore(model: keras.Model, image: np.ndarray) -> np.ndarray:
+    """Restore a picture of any size: reflect-padded to a multiple of 32, cropped back.
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3), about [0, 1], may go beyond
+
+    Returns
+    -------
+    float32 (height, width, 3), not clipped
+    """
+    height, width = image.shape[:2]
+    padding = ((0, -height % SIZE_MULTIPLE), (0, -width % SIZE_MULTIPLE), (0, 0))
+    padded = np.pad(image, padding, mode="reflect")
+    return np.asarray(model.predict_on_batch(padded[None]))[0, :height, :width]
+
+
+def to_8bit(image: np.ndarray) -> np.ndarray:
+    """Clip an image in [0, 1] and round it to uint8."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def psnr(image: np.ndarray, original: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB, over all channels of two uint8 images."""
+    error = np.subtract(image, original, dtype=np.float64)
+    return float(10 * np.log10(255**2 / np.mean(error**2))) if error.any() else float("inf")
+
+
+def ssim(image: np.ndarray, original: np.ndarray) -> float:
+    """Structural similarity of two uint8 images, mean over channels.
+
+    Gaussian window of standard deviation 1.5 as in Wang et al. 2004; scikit-image's code.
+    """
+    from skimage.metrics import structural_similarity
+
+    return float(
+        structural_similarity(
+            image,
+            original,
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
+
+
+def test_input(
+    filter: Filter, original: np.ndarray, index: int, strength: float | None = None
+) -> np.ndarray:
+    """Corrupt picture number `index` of a test set: the same noise whenever it is asked for.
+
+    Parameters
+    ----------
+    original : uint8 (height, width, 3)
+    index : int
+        Seeds the noise.
+    strength : float, optional
+        The filter's test strength where none is given.
+
+    Returns
+    -------
+    float32 (height, width, 3), not clipped
+    """
+    clean = np.divide(original, 255, dtype=np.float32)
+    strength = filter.test if strength is None else strength
+    return filter.corrupt(clean, strength, np.random.default_rng(index))
