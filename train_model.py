@@ -36,8 +36,8 @@ def parse_arguments() -> argparse.Namespace:
         default="deadleaves",
         help=f"{', '.join(NAMES)} (generated, needs no network) or a folder of images",
     )
-    add("--epochs", type=positive(int), default=50, help="epochs")
-    add("--steps", type=positive(int), default=100, help="batches per epoch")
+    add("--epochs", type=positive(int), default=20, help="epochs")
+    add("--steps", type=positive(int), default=200, help="batches per epoch")
     add("--batch", type=positive(int), default=8, help="crops per batch")
     add("--crop", type=crop_size, default=64, help="pixels on a crop's side, a multiple of 32")
     add("--learning-rate", type=positive(float), default=1e-4, help="Adam's, at the start")

@@ -1,0 +1,234 @@
+"""See what trained networks do: the report's Table 2, one picture, or scores.
+
+    python infer.py                                  every model there is, one picture
+    python infer.py gaussian kodak                   one model
+    python infer.py gaussian kodak --image FILE
+    python infer.py --score                          all models, Kodak and BSDS300
+    python infer.py gaussian kodak --score my/pictures
+
+Models are taken from runs/, then from pretrained/. The clean picture is corrupted by the
+filter at its test strength, the same way every time, and restored.
+"""
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import runs
+from datasets import BSDS300, test_paths
+from errors import InputError, run_main, write_failure
+from filters import FILTERS, Filter
+from images import read_rgb
+
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
+COLUMNS = ("model", "pictures", "strength", "noisy PSNR", "PSNR", "noisy SSIM", "SSIM", "note")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's file, and what it was trained for."""
+
+    name: str
+    filter: Filter
+    path: Path
+
+
+def parse_arguments() -> argparse.Namespace:
+    summary, examples, note = __doc__.strip().split("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary,
+        epilog=f"{examples}\n\n{note}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("filter", nargs="?", choices=FILTERS, help="models of this filter only")
+    add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
+    add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
+    add("--strength", type=float, help="of the noise (default: the filter's test strength)")
+    add(
+        "--score",
+        nargs="*",
+        metavar="DATASET",
+        help="PSNR and SSIM over kodak, bsds300 or folders (default: kodak and bsds300)",
+    )
+    add(
+        "--output-dir",
+        type=Path,
+        default=runs.RUNS,
+        metavar="DIR",
+        help="where table2.png, scores.csv and scores.md go (default: runs)",
+    )
+    return parser.parse_args()
+
+
+def find_models(filter: str | None = None, dataset: str | None = None) -> list[Trained]:
+    """Find the trained models, all of them or those asked for, ordered by dataset and filter.
+
+    Raises `InputError` where there is none; it says which command trains one.
+    """
+    files = {path.stem: path for path in PRETRAINED.glob("*.keras")}
+    files |= {path.parent.name: path for path in runs.RUNS.glob(f"*/{runs.MODEL}")}
+    found = []
+    for name, path in files.items():
+        settings = runs.read_settings(path.parent) if path.name == runs.MODEL else None
+        kind = settings["settings"]["filter"] if settings else name.split("-")[0]
+        if filter in (None, kind) and dataset in (None, name.partition("-")[2]) and kind in FILTERS:
+            found.append(Trained(name, FILTERS[kind], path))
+    if not found:
+        wanted = "-".join(filter for filter in (filter, dataset) if filter)
+        raise InputError(
+            f"no trained model {wanted + ' ' if wanted else ''}in runs/ or pretrained/: "
+            f"train it with python train_model.py {filter or 'gaussian'} {dataset or 'kodak'}"
+        )
+    return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
+
+
+def load_model(path: Path):
+    """Load a trained U-Net in the precision that suits this machine.
+
+    Keras' safe mode is on, so a file that carries code is refused; so is a damaged file and
+    any other network, with an `InputError` that names the file.
+    """
+    import devices
+    from devices import keras
+    from model import build_unet
+
+    try:
+        stored = keras.saving.load_model(path, compile=False, safe_mode=True)
+        weights = stored.get_weights()
+    except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
+        raise InputError(f"{path} cannot be loaded as a model: {first_line(error)}") from None
+    devices.set_precision("auto")
+    model = build_unet()
+    kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
+    if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
+        raise InputError(f"{path} is another network than this project's U-Net")
+    model.set_weights(weights)
+    model.compile(jit_compile=devices.jit_compile())
+    return model
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def picture_to_show(image: Path | None):
+    """Return the clean picture of the figure, uint8, and how it is called."""
+    if image is None and SHOWN.is_file():
+        image = SHOWN
+    if image is None:
+        import matplotlib
+
+        image = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
+        print(
+            "BSDS300 is not there (python download_BSDS300.py fetches it): "
+            "showing the photo that Matplotlib ships"
+        )
+    return read_rgb(image), image.name
+
+
+def show(models: list[Trained], args: argparse.Namespace) -> None:
+    """Make Table 2: a row per model, input, output and true image with their PSNR."""
+    clean, name = picture_to_show(args.image)
+    import figures
+    import scores
+
+    rows = []
+    for trained in models:
+        model = load_model(trained.path)
+        noisy = scores.test_input(trained.filter, clean, 0, args.strength)
+        pictures = [scores.to_8bit(noisy), scores.to_8bit(scores.restore(model, noisy))]
+        decibels = [scores.psnr(picture, clean) for picture in pictures]
+        captions = [f"{value:.2f} dB" for value in decibels]
+        rows.append((trained.name, list(zip([*pictures, clean], [*captions, name], strict=True))))
+        print(f"{trained.name}: {name}, noisy {captions[0]}, restored {captions[1]}", flush=True)
+    figures.save_and_show(figures.table2(rows), args.output_dir / "table2.png")
+
+
+def score(models: list[Trained], args: argparse.Namespace) -> None:
+    """Score every model on every dataset: a table on screen, scores.csv and scores.md."""
+    sets = {dataset: test_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    import scores
+
+    rows = []
+    with Progress(console=Console(stderr=True)) as progress:
+        for trained in models:
+            model = load_model(trained.path)
+            for dataset, paths in sets.items():
+                values = []
+                task = progress.add_task(f"{trained.name} on {dataset}", total=len(paths))
+                for index, path in enumerate(paths):
+                    clean = read_rgb(path)
+                    noisy = scores.test_input(trained.filter, clean, index, args.strength)
+                    pair = scores.to_8bit(noisy), scores.to_8bit(scores.restore(model, noisy))
+                    values.append(
+                        [
+                            metric(picture, clean)
+                            for metric in (scores.psnr, scores.ssim)
+                            for picture in pair
+                        ]
+                    )
+                    progress.advance(task)
+                means = np.mean(values, axis=0)
+                strength = trained.filter.test if args.strength is None else args.strength
+                # Its own training pictures: the score says little of other pictures.
+                note = "trained on these" if dataset == "kodak" and is_on_kodak(trained) else ""
+                rows.append(
+                    (
+                        trained.name,
+                        dataset,
+                        f"{trained.filter.symbol} = {strength:g}",
+                        *(f"{value:.2f}" for value in means[:2]),
+                        *(f"{value:.4f}" for value in means[2:]),
+                        note,
+                    )
+                )
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    write_tables(rows, args.output_dir)
+
+
+def is_on_kodak(trained: Trained) -> bool:
+    return "kodak" in trained.name.split("-")
+
+
+def write_tables(rows: list[tuple[str, ...]], folder: Path) -> None:
+    """Write scores.csv and scores.md into `folder`."""
+    widths = [max(len(row[i]) for row in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
+    lines = [
+        "| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |"
+        for row in (COLUMNS, tuple("-" * n for n in widths), *rows)
+    ]
+    path = folder / "scores.csv"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows((COLUMNS, *rows))
+        path = folder / "scores.md"
+        path.write_text("\n".join(lines) + "\n")
+    except OSError as error:
+        raise write_failure(path, error) from None
+    print(f"saved {folder / 'scores.csv'} and {path}")
+
+
+def main() -> None:
+    args = parse_arguments()
+    models = find_models(args.filter, args.dataset)
+    if args.score is None:
+        show(models, args)
+    else:
+        score(models, args)
+
+
+if __name__ == "__main__":
+    run_main(main)
