@@ -228,7 +228,7 @@ def _locked(folder: Path) -> InputError:
 def catch_signals() -> Iterator[SimpleNamespace]:
     """Turn SIGTERM, SIGINT and SIGUSR1 into a note, `.caught`, that is acted on later.
 
-    A second signal of the same kind acts as usual, at once.
+    A second Ctrl-C acts as usual, at once; schedulers send SIGTERM more than once.
     """
     note = SimpleNamespace(caught=None)
     names = [n for n in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, n)]
@@ -236,7 +236,8 @@ def catch_signals() -> Iterator[SimpleNamespace]:
 
     def take_note(number, frame):
         note.caught = signal.Signals(number).name
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     for name in names:
         number = getattr(signal, name)
