@@ -101,23 +101,24 @@ class NoisyDataset(keras.utils.PyDataset):
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
         epoch, index = divmod(self.first_batch + i, self.steps)
-        rng = np.random.default_rng((self.seed, epoch, index))
+        # One stream each, so that crops and inputs are the same with clean targets.
+        crops, noise, target_noise = np.random.default_rng((self.seed, epoch, index)).spawn(3)
         shape = (self.batch_size, self.crop_size, self.crop_size)
         inputs = np.empty((*shape, 3), np.float32)
         targets = np.empty((*shape, 3), np.float32)
         weights = np.ones(shape, np.float32)
-        for j, k in enumerate(self._pictures(epoch, index, rng)):
+        for j, k in enumerate(self._pictures(epoch, index, crops)):
             try:
                 picture = self.images[int(k)]
             except InputError as error:
                 self.failure = error
                 raise
-            clean = self._crop(picture, rng)
-            inputs[j], _ = self._corrupt(clean, rng)
+            clean = self._crop(picture, crops)
+            inputs[j], _ = self._corrupt(clean, noise)
             if self.clean_targets:
                 targets[j] = clean
             else:
-                targets[j], weights[j] = self._corrupt(clean, rng)
+                targets[j], weights[j] = self._corrupt(clean, target_noise)
         if self.filter.mask and not self.clean_targets:
             return inputs, targets, weights
         return inputs, targets

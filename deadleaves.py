@@ -13,7 +13,7 @@ from images import Cache
 
 SIZE = 256  # pixels on a side of a picture
 SUPERSAMPLING = 3  # a disc's edge is drawn at three times the resolution, then averaged
-RADII = (1.5, 160.0)  # pixels, smallest and largest
+RADII = (1.0, 160.0)  # pixels, smallest and largest
 EXPONENT = 3.0  # of the radii's density r^-3, which makes the pictures scale-invariant
 CROPS_PER_PICTURE = 32  # a new picture comes for every so many crops
 WINDOW = 48  # pictures that crops are taken from at a time
@@ -48,7 +48,7 @@ def dead_leaves(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
 def _radii(rng: np.random.Generator, side: int) -> np.ndarray:
     """Draw enough radii of density r^-3 to cover the square about three times."""
     low, high = (radius ** (1 - EXPONENT) for radius in RADII)
-    smallest = rng.uniform(1, 4)  # some pictures have little fine detail, as photographs do
+    smallest = 2 ** rng.uniform(0, 2)  # some pictures have little fine detail, as photographs do
     low = (RADII[0] * smallest) ** (1 - EXPONENT)
     radii = (low + rng.random(20_000) * (high - low)) ** (1 / (1 - EXPONENT))
     covered = np.cumsum(np.pi * (radii * SUPERSAMPLING) ** 2)
@@ -69,8 +69,8 @@ def _colors(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
         field += np.sin(places @ waves + rng.uniform(0, 2 * np.pi, 3)) / frequency
     own = rng.laplace(size=(count, 3)) / np.sqrt(2)
     mix = rng.uniform(0.3, 0.9)
-    spread = np.array([rng.uniform(0.12, 0.3), *rng.gamma(2.0, 0.025, 2)])
-    center = np.array([rng.uniform(0.25, 0.65), *rng.normal(scale=0.04, size=2)])
+    spread = np.array([rng.uniform(0.14, 0.36), *rng.gamma(2.0, 0.025, 2)])
+    center = np.array([rng.uniform(0.25, 0.65), *rng.normal(scale=0.05, size=2)])
     luma, blue, red = (center + spread * (mix * own + (1 - mix) * field)).T
     # Dark places have little colour.
     blue, red = (difference * np.clip(luma * 2, 0, 1) for difference in (blue, red))
@@ -85,8 +85,8 @@ def _shading(rng: np.random.Generator, top: np.ndarray, radii: np.ndarray, side:
     slopes = rng.laplace(scale=0.08, size=(2, count)).astype(np.float32)
     shade = slopes[0][top] * along[:, None] + slopes[1][top] * along
     # Texture: noise of a random scale, strong on some leaves and absent on most.
-    strengths = (rng.random(count) < 0.4) * rng.gamma(1.5, 0.02, count)
-    scale = int(2 ** rng.uniform(1, 3.5) * SUPERSAMPLING)
+    strengths = (rng.random(count) < 0.5) * rng.gamma(1.5, 0.03, count)
+    scale = int(2 ** rng.uniform(0, 3) * SUPERSAMPLING)
     coarse = rng.standard_normal((side // scale + 2,) * 2, dtype=np.float32)
     grain = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
     shade += strengths.astype(np.float32)[top] * np.asarray(grain)

@@ -1,0 +1,109 @@
+"""Why the report's pictures came out dark: the same trainings with its causes put back.
+
+    python benchmarks/darkening.py                 six trainings of 4,000 steps on Kodak
+    python benchmarks/darkening.py --steps 500     a quick look
+
+The code that the report builds on cast noisy pictures to 8 bits on the way to the network,
+where what is above 255 wraps round to black, and let dropped Bernoulli pixels count as
+black targets. For each filter this trains the network as this project does and with those
+causes, and measures the mean brightness of restored BSDS300 test pictures against the true
+ones. Prints a table and writes darkening.csv and darkening.md.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import devices  # noqa: E402
+import scores  # noqa: E402
+from data import NoisyDataset  # noqa: E402
+from datasets import test_paths, training_images  # noqa: E402
+from devices import keras  # noqa: E402
+from errors import run_main  # noqa: E402
+from filters import FILTERS  # noqa: E402
+from images import read_rgb  # noqa: E402
+from model import build_unet  # noqa: E402
+
+COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
+
+
+def cast(image: np.ndarray) -> np.ndarray:
+    """What `(image * 255).astype(np.uint8)` did: fractions cut, the rest modulo 256."""
+    return (image * 255).astype(np.int64).astype(np.uint8) / np.float32(255)
+
+
+class EightBit(NoisyDataset):
+    """Inputs and targets cast to 8 bits."""
+
+    def __getitem__(self, i):
+        inputs, targets, *weights = super().__getitem__(i)
+        return cast(inputs), cast(targets), *weights
+
+
+class NoMask(NoisyDataset):
+    """Dropped pixels of the target count as black."""
+
+    def __getitem__(self, i):
+        return super().__getitem__(i)[:2]
+
+
+VARIANTS = (
+    ("gaussian", "as here", NoisyDataset),
+    ("gaussian", "8-bit cast", EightBit),
+    ("poisson", "as here", NoisyDataset),
+    ("poisson", "8-bit cast", EightBit),
+    ("bernoulli", "as here", NoisyDataset),
+    ("bernoulli", "no mask", NoMask),
+)
+
+
+def measure(model, filter, kind, paths) -> tuple[float, float]:
+    """Mean over pictures of output / true brightness, and PSNR in dB."""
+    results = []
+    for index, path in enumerate(paths):
+        clean = read_rgb(path)
+        noisy = scores.test_input(FILTERS[filter], clean, index)
+        if kind is EightBit:  # such a network is also used so
+            noisy = cast(noisy)
+        output = scores.to_8bit(scores.restore(model, noisy))
+        results.append((output.mean() / clean.mean(), scores.psnr(output, clean)))
+    return tuple(np.mean(results, axis=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4000, help="of each training (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=50, help="to measure on (%(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
+    args = parser.parse_args()
+    paths = test_paths("bsds300")[:: max(1, 100 // args.pictures)]
+    images, _ = training_images("kodak", 64, 0)
+    devices.set_precision("auto")
+    rows = []
+    for filter, training, kind in VARIANTS:
+        keras.utils.set_random_seed(0)
+        model = build_unet()
+        model.compile(
+            keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=devices.jit_compile()
+        )
+        batches = kind(images, filter, batch_size=8, crop_size=64, steps=args.steps)
+        model.fit(batches, steps_per_epoch=args.steps, shuffle=False, verbose=2)
+        ratio, psnr = measure(model, filter, kind, paths)
+        rows.append((filter, training, str(args.steps), f"{ratio:.3f}", f"{psnr:.2f}"))
+        print(*rows[-1], flush=True)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    with (args.output_dir / "darkening.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows((COLUMNS, *rows))
+    lines = [" | ".join(("", *row, "")).strip() for row in (COLUMNS, ["---"] * 5, *rows)]
+    (args.output_dir / "darkening.md").write_text("\n".join(lines) + "\n")
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

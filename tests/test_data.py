@@ -1,0 +1,242 @@
+"""Pictures in, noisy pairs out: reading, splitting, and batches that can be had again."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import one_error_line, run_script
+from PIL import Image
+
+from data import NoisyDataset
+from deadleaves import DeadLeaves, dead_leaves
+from errors import InputError
+from filters import FILTERS
+from images import Cache, ImageFiles, find_images, read_rgb, split
+
+
+def batches(pictures, filter="gaussian", **options) -> NoisyDataset:
+    return NoisyDataset(pictures, filter, batch_size=4, crop_size=32, steps=5, **options)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+def test_a_batch_is_float32_pairs_and_bernoulli_has_weights(pictures, filter):
+    batch = batches(pictures, filter)[0]
+    assert len(batch) == (3 if filter == "bernoulli" else 2)
+    assert all(array.dtype == np.float32 for array in batch)
+    assert [array.shape for array in batch[:2]] == [(4, 32, 32, 3)] * 2
+    if filter == "bernoulli":
+        _, target, weight = batch
+        assert weight.shape == (4, 32, 32)
+        assert set(np.unique(weight)) == {0, 1}
+        assert not target[weight == 0].any()
+
+
+def test_input_and_target_are_two_draws_of_one_crop_with_strengths_of_their_own(pictures):
+    clean = batches(pictures, clean_targets=True)[0][1]
+    inputs, targets = batches(pictures)[0]
+    np.testing.assert_array_equal(inputs, batches(pictures, clean_targets=True)[0][0])
+    first, second = inputs - clean, targets - clean
+    for a, b in zip(first, second, strict=True):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.1
+        assert not 0.999 < a.std() / b.std() < 1.001
+    assert min(inputs.min(), targets.min()) < 0  # nothing is clipped
+    assert max(inputs.max(), targets.max()) > 1
+
+
+def test_clean_targets_are_crops_of_the_pictures_and_need_no_weights(pictures):
+    originals = np.concatenate([read_rgb(path).ravel() for path in find_images(pictures)])
+    batch = batches(pictures, "bernoulli", clean_targets=True)[0]
+    assert len(batch) == 2
+    assert np.isin(np.rint(batch[1] * 255), originals).all()
+
+
+def test_crops_are_flipped_and_turned(tmp_path):
+    corner = np.zeros((32, 32, 3), np.uint8)
+    corner[0, 1] = 255  # in eight places, by flips and quarter turns
+    for name in "ab":
+        Image.fromarray(corner).save(tmp_path / f"{name}.png")
+    dataset = NoisyDataset(tmp_path, "gaussian", batch_size=64, crop_size=32, clean_targets=True)
+    places = {tuple(np.argwhere(target[..., 0])[0]) for target in dataset[0][1]}
+    assert places == {(0, 1), (0, 30), (31, 1), (31, 30), (1, 0), (30, 0), (1, 31), (30, 31)}
+
+
+def test_a_batch_can_be_made_again_by_any_thread_in_any_order(pictures):
+    expected = [batches(pictures)[i] for i in range(10)]
+    dataset = batches(pictures)
+    with ThreadPoolExecutor(4) as pool:
+        again = list(pool.map(dataset.__getitem__, reversed(range(10))))[::-1]
+    for a, b in zip(expected, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_another_seed_epoch_or_index_is_another_batch(pictures):
+    dataset, other = batches(pictures), batches(pictures, seed=1)
+    different = [dataset[0], dataset[1], dataset[5], other[0]]
+    assert len({batch[0].tobytes() for batch in different}) == 4
+
+
+def test_an_interrupted_stream_goes_on_where_it_was(pictures):
+    np.testing.assert_array_equal(batches(pictures, first_batch=7)[0], batches(pictures)[7])
+
+
+def test_an_epoch_uses_all_pictures_alike(pictures):
+    used = []
+
+    class Watched(ImageFiles):
+        def __getitem__(self, k):
+            used.append(k)
+            return super().__getitem__(k)
+
+    dataset = batches(Watched(find_images(pictures)))
+    for i in range(len(dataset)):
+        dataset[i]
+    assert sorted(used) == sorted([*range(10)] * 2)  # 5 batches of 4 crops, 10 pictures
+
+
+def test_the_split_is_by_picture_and_fixed(pictures):
+    paths = find_images(pictures)
+    training, validation = split(paths)
+    assert (training, validation) == split(paths)
+    assert sorted(training + validation) == paths
+    assert len(validation) == 1
+    assert all(split(paths[:n])[1] for n in range(2, 10))
+
+
+def test_fresh_dead_leaves_come_without_end():
+    dataset = NoisyDataset(DeadLeaves(0), "gaussian", batch_size=2, crop_size=64, steps=1000)
+    early, late = (
+        dataset._pictures(0, 0, np.random.default_rng(0)),
+        dataset._pictures(1, 0, np.random.default_rng(0)),
+    )
+    assert not set(early) & set(late)
+    assert dataset[0][0].shape == (2, 64, 64, 3)
+
+
+def test_dead_leaves_have_the_statistics_of_photographs():
+    """The mean power spectrum of photographs falls with about the square of the frequency."""
+    power = 0
+    for k in range(8):
+        picture = dead_leaves(np.random.default_rng(k)).mean(2)
+        power = power + np.abs(np.fft.fft2((picture - picture.mean()) / 255)) ** 2
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    band = (frequency > 4 / 256) & (frequency < 0.25)
+    slope = np.polyfit(np.log(frequency[band]), np.log(power[band]), 1)[0]
+    assert -3.1 < slope < -2.3
+
+
+GREY, RGB = np.full((8, 9), 200, np.uint8), np.full((8, 9, 3), (200, 100, 50), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])
+def test_every_format_is_read(tmp_path, suffix):
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(read_rgb(tmp_path / f"a.{suffix}"), RGB, atol=4)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.fromarray(GREY), 200),
+        (Image.fromarray(RGB).quantize(4), RGB),
+        (Image.fromarray(np.dstack([RGB, np.full((8, 9), 0, np.uint8)])), 255),  # transparent
+        (Image.fromarray(np.dstack([RGB, np.full((8, 9), 255, np.uint8)])), RGB),
+        (Image.fromarray(np.dstack([GREY, np.full((8, 9), 255, np.uint8)]), "LA"), 200),
+        (Image.fromarray(GREY.astype(np.uint16) * 257), 200),
+        (Image.fromarray(GREY > 0), 255),
+    ],
+    ids=["grey", "palette", "transparent", "opaque", "grey with alpha", "16 bits", "1 bit"],
+)
+def test_every_kind_of_pixel_becomes_rgb(tmp_path, picture, expected):
+    picture.save(tmp_path / "a.png")
+    result = read_rgb(tmp_path / "a.png")
+    assert result.shape == (8, 9, 3)
+    np.testing.assert_allclose(
+        result,
+        np.broadcast_to(expected, result.shape) if np.ndim(expected) == 0 else expected,
+        atol=1,
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied(tmp_path, orientation):
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :8] = 255
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(undo[orientation](upright))).save(
+        tmp_path / "a.jpg", exif=exif, quality=95
+    )
+    np.testing.assert_allclose(read_rgb(tmp_path / "a.jpg"), upright, atol=12)
+
+
+def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no image"):
+        find_images(tmp_path)
+    with pytest.raises(InputError, match=r"0\.png is not a folder"):
+        find_images(pictures / "0.png")
+    with pytest.raises(InputError, match=r"0\.png has 80 x 64 pixels, fewer than .* 96"):
+        NoisyDataset(pictures, "gaussian", crop_size=96)
+
+
+@pytest.mark.parametrize("contents", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_named(tmp_path, contents):
+    (tmp_path / "broken.png").write_bytes(contents)
+    with pytest.raises(InputError, match=r"broken\.png cannot be read as an image"):
+        ImageFiles(find_images(tmp_path))
+
+
+def test_a_truncated_picture_ends_the_training_with_one_line(tmp_path, pictures):
+    for path in pictures.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
+    done = run_script(
+        "train_model.py",
+        "gaussian",
+        tmp_path,
+        "--steps",
+        9,
+        "--crop",
+        32,
+        "--epochs",
+        1,
+        "--output-dir",
+        tmp_path / "runs",
+        check=2,
+    )
+    assert "3.png cannot be read as an image" in one_error_line(done)
+
+
+def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bounds(monkeypatch):
+    monkeypatch.setattr("images.CACHE_BYTES", 3000)
+    made = []
+    lock = threading.Lock()
+
+    def make(k):
+        with lock:
+            made.append(k)
+        return np.full(1000, k % 256, np.uint8)
+
+    cache = Cache(make)
+    for k in (0, 1, 2, 0, 3, 0, 1):
+        assert cache[k][0] == k
+    assert made == [0, 1, 2, 3, 1]
+
+
+def test_python_data_py_shows_every_filter(tmp_path):
+    output = tmp_path / "sheet.png"
+    assert str(output) in run_script("data.py", "--output", output).stdout
+    with Image.open(output) as figure:
+        assert min(figure.size) > 600

@@ -1,0 +1,107 @@
+"""What the filters promise: nothing clipped, nothing quantised, the formula's mean."""
+
+import numpy as np
+import pytest
+
+from filters import FILTERS, bernoulli, bernoulli_mask, gaussian, poisson, text
+
+COPIES = 4000
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """12 x 12 pixels with black, white and everything between."""
+    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    picture[:4] = 0
+    picture[-4:] = 255
+    return np.divide(picture, 255, dtype=np.float32)
+
+
+def copies(filter, picture, strength) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return np.stack([filter(picture, strength, rng) for _ in range(COPIES)])
+
+
+def deviations(noisy: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """How many standard errors the mean of the copies is off, at each value."""
+    standard_error = noisy.std(0, dtype=np.float64) / np.sqrt(len(noisy))
+    return (noisy.mean(0, dtype=np.float64) - picture) / np.maximum(standard_error, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("filter", "strength"), [(gaussian, 25), (gaussian, 50), (poisson, 30), (poisson, 1)]
+)
+def test_the_mean_of_many_noisy_copies_is_the_clean_picture(picture, filter, strength):
+    off = deviations(copies(filter, picture, strength), picture)
+    assert np.abs(off).max() < 4.5  # of 432 values, standard normal
+    assert np.sqrt(np.mean(off[picture > 0] ** 2)) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize(("filter", "strength"), [(gaussian, 25), (poisson, 30)])
+def test_the_reports_8_bit_cast_would_break_that(picture, filter, strength):
+    noisy = copies(filter, picture, strength)
+    cast = (noisy * 255).astype(np.int64).astype(np.uint8) / np.float32(255)
+    assert np.abs(deviations(cast, picture)).max() > 50
+    white = picture == 1
+    assert cast.mean(0)[white].mean() < 0.8  # what wraps round turns black
+    assert noisy.mean(0)[white].mean() == pytest.approx(1, abs=0.01)
+
+
+def test_the_mean_of_bernoulli_copies_under_their_weights_is_the_clean_picture(picture):
+    rng = np.random.default_rng(1)
+    masks = np.stack([bernoulli_mask(picture.shape, 0.5, rng) for _ in range(COPIES)])
+    weighted = (picture * masks).sum(0, dtype=np.float64) / masks.sum(0)
+    np.testing.assert_allclose(weighted, picture, rtol=1e-5)
+    assert masks.mean() == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(masks.size))
+    # Without them it is half as bright, which is the report's darkening.
+    assert (picture * masks).mean() == pytest.approx(0.5 * picture.mean(), rel=0.02)
+
+
+def test_bernoulli_drops_all_channels_of_a_pixel_together_by_its_mask(picture):
+    picture += 0.1
+    noisy = bernoulli(picture, 0.5, np.random.default_rng(3))
+    mask = bernoulli_mask(picture.shape, 0.5, np.random.default_rng(3))
+    np.testing.assert_array_equal(noisy, picture * mask)
+    assert set(np.unique(mask)) == {0, 1}
+
+
+def test_the_spread_is_the_formulas(picture):
+    grey = np.full((200, 200, 3), 0.5, np.float32)
+    rng = np.random.default_rng(0)
+    assert gaussian(grey, 25, rng).std() == pytest.approx(25 / 255, rel=0.01)
+    assert poisson(grey, 30, rng).var() == pytest.approx(0.5 / 30, rel=0.02)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.25, 0.5])
+def test_text_covers_the_asked_share_and_leaves_the_rest_alone(p):
+    picture = np.random.default_rng(0).random((256, 320, 3), dtype=np.float32)
+    noisy = text(picture, p, np.random.default_rng(5))
+    share = np.any(noisy != picture, axis=2).mean()
+    assert p <= share < p + 0.03  # past it by one string at most
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+
+
+def test_text_covers_corners_as_much_as_the_middle():
+    picture = np.full((64, 64, 3), 0.5, np.float32)
+    rng = np.random.default_rng(0)
+    covered = np.mean([np.any(text(picture, 0.25, rng) != 0.5, axis=2) for _ in range(600)], axis=0)
+    corners = np.mean([covered[:8, :8], covered[:8, -8:], covered[-8:, :8], covered[-8:, -8:]])
+    assert corners == pytest.approx(covered[24:40, 24:40].mean(), rel=0.25)
+
+
+def test_no_text_at_strength_zero(picture):
+    np.testing.assert_array_equal(text(picture, 0, np.random.default_rng(0)), picture)
+
+
+@pytest.mark.parametrize("filter", FILTERS.values(), ids=lambda filter: filter.name)
+def test_filters_are_pure(picture, filter):
+    before = picture.copy()
+    first, again, other = (
+        filter.corrupt(picture, filter.test, np.random.default_rng(seed)) for seed in (7, 7, 8)
+    )
+    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.dtype == np.float32
+    assert first.shape == picture.shape

@@ -1,0 +1,132 @@
+"""infer.py as a user runs it: Table 2, scores, any size, models that are no models."""
+
+import csv
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, one_error_line, run_script
+from PIL import Image
+
+from devices import keras
+from model import build_unet
+from scores import psnr, restore, ssim, to_8bit
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, trained):
+    """A copy of the project's code with one trained model, gaussian-small, and no data."""
+    folder = tmp_path_factory.mktemp("project")
+    for path in REPOSITORY.glob("*.py"):
+        shutil.copy(path, folder)
+    shutil.copytree(trained, folder / "runs/gaussian-small")
+    return folder
+
+
+def infer(project, *arguments, **options):
+    return run_script(project / "infer.py", *arguments, **options)
+
+
+def test_without_bsds300_it_shows_matplotlibs_photo_and_says_so(project, tmp_path):
+    done = infer(project, "--output-dir", tmp_path)
+    assert "BSDS300 is not there" in done.stdout
+    assert "gaussian-small: grace_hopper.jpg" in done.stdout
+    with Image.open(tmp_path / "table2.png") as figure:
+        assert figure.size[0] > 1000
+
+
+def test_one_model_on_ones_own_picture_of_any_size(project, pictures, tmp_path):
+    done = infer(
+        *(project, "gaussian", "small", "--image", pictures / "7.png", "--output-dir", tmp_path)
+    )
+    assert "7.png, noisy 2" in done.stdout
+
+
+def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
+    project, pictures, tmp_path
+):
+    for folder in ("a", "b"):
+        infer(project, "--score", pictures, "--output-dir", tmp_path / folder)
+    text = (tmp_path / "a/scores.csv").read_text()
+    assert text == (tmp_path / "b/scores.csv").read_text()
+    (row,) = csv.DictReader(text.splitlines())
+    assert row["model"] == "gaussian-small"
+    assert (
+        19 < float(row["noisy PSNR"]) < 22
+    )  # 20 log10(255 / 25) = 20.17, less what clipping takes
+    assert row["PSNR"] in (tmp_path / "a/scores.md").read_text()
+
+
+def test_a_score_is_the_protocols(project, trained, pictures, tmp_path):
+    """By hand: noise seeded by the picture's index, clipped, rounded, all channels, mean."""
+    infer(project, "--score", pictures, "--output-dir", tmp_path)
+    (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+    model = keras.saving.load_model(trained / "model.keras", compile=False)
+    values = []
+    for index, path in enumerate(sorted(pictures.glob("*.png"))):
+        clean = np.asarray(Image.open(path), np.float64)
+        noise = np.random.default_rng(index).standard_normal(clean.shape, np.float32)
+        noisy = np.float32(clean / 255) + noise * np.float32(25 / 255)
+        height, width = clean.shape[:2]
+        padded = np.pad(noisy, ((0, -height % 32), (0, -width % 32), (0, 0)), mode="reflect")
+        output = np.asarray(model(padded[None]))[0, :height, :width]
+        error = np.round(np.clip(output, 0, 1) * 255) - clean
+        values.append(10 * np.log10(255**2 / np.mean(error**2)))
+    assert float(row["PSNR"]) == pytest.approx(np.mean(values), abs=0.006)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 31), (64, 96)])
+def test_any_size_is_restored(size):
+    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    assert restore(build_unet(), image).shape == image.shape
+
+
+def test_scores_agree_with_scikit_image():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)
+    assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(a, b))
+    assert psnr(a, a) == float("inf")
+    assert ssim(a, a) == pytest.approx(1)
+    assert to_8bit(np.array([-1, 0.5, 2])).tolist() == [0, 128, 255]
+
+
+def test_without_a_model_it_says_which_command_trains_one(project):
+    line = one_error_line(infer(project, "text", "bsds300", check=2))
+    assert "python train_model.py text bsds300" in line
+
+
+def test_a_missing_picture_or_set_is_named(project, tmp_path):
+    line = one_error_line(infer(project, "--image", tmp_path / "no.png", check=2))
+    assert "no.png does not exist" in line
+    assert "download_kodak.py" in one_error_line(infer(project, "--score", "kodak", check=2))
+
+
+def model_files(project, folder):
+    """Files that are called model.keras and are not this project's network."""
+    good = (project / "runs/gaussian-small/model.keras").read_bytes()
+    (folder / "truncated.keras").write_bytes(good[: len(good) // 2])
+    (folder / "text.keras").write_text("no model")
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    keras.Model(image, layers.Conv2D(3, 3)(image)).save(folder / "other.keras")
+    keras.Model(image, layers.Lambda(lambda x: x + 1)(image)).save(folder / "code.keras")
+    damaged = bytearray(good)
+    with zipfile.ZipFile(project / "runs/gaussian-small/model.keras") as file:
+        weights = file.getinfo("model.weights.h5")
+    for place in range(weights.header_offset + 3000, weights.header_offset + 3050):
+        damaged[place] ^= 0xFF
+    (folder / "damaged.keras").write_bytes(damaged)
+    return sorted(folder.glob("*.keras"))
+
+
+def test_a_file_that_is_not_this_network_is_refused_with_one_line(project, pictures, tmp_path):
+    other = tmp_path / "project"
+    shutil.copytree(project, other)
+    target = other / "runs/gaussian-small/model.keras"
+    for path in model_files(project, tmp_path):
+        shutil.copy(path, target)
+        line = one_error_line(infer(other, "--image", pictures / "1.png", check=2))
+        assert str(target) in line, path

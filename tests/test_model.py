@@ -1,0 +1,69 @@
+"""The network is the report's Table 1, to the letter."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_script
+
+from model import build_unet
+
+# NAME and Nout as the report prints them.
+TABLE1 = """
+INPUT n | ENC_CONV0 48 | ENC_CONV1 48 | POOL1 48 | ENC_CONV2 48 | POOL2 48 | ENC_CONV3 48 | POOL3 48
+ENC_CONV4 48 | POOL4 48 | ENC_CONV5 48 | POOL5 48 | ENC_CONV6 48
+UPSAMPLE5 48 | CONCAT5 96 | DEC_CONV5A 96 | DEC_CONV5B 96
+UPSAMPLE4 96 | CONCAT4 144 | DEC_CONV4A 96 | DEC_CONV4B 96
+UPSAMPLE3 96 | CONCAT3 144 | DEC_CONV3A 96 | DEC_CONV3B 96
+UPSAMPLE2 96 | CONCAT2 144 | DEC_CONV2A 96 | DEC_CONV2B 96
+UPSAMPLE1 96 | CONCAT1 96 + n | DEC_CONV1A 64 | DEC_CONV1B 32 | DEC_CONV1C m
+"""
+ROWS = [tuple(row.strip().split(" ", 1)) for row in re.split(r"[|\n]", TABLE1.strip())]
+
+
+def test_it_has_the_papers_number_of_weights():
+    assert build_unet().count_params() == 991_203
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (1, 1), (4, 2)])
+def test_its_layers_are_table_1(n, m):
+    model = build_unet(n, m)
+    expected = {name.lower(): eval(channels, {"n": n, "m": m}) for name, channels in ROWS}
+    assert {layer.name: layer.output.shape[-1] for layer in model.layers} == expected
+    for name in expected:
+        if "conv" in name:
+            layer = model.get_layer(name)
+            assert layer.kernel_size == (3, 3)
+            assert layer.padding == "same"
+            linear = name == "dec_conv1c"
+            x = np.array([-2.0, 3.0], np.float32)
+            np.testing.assert_allclose(layer.activation(x), x if linear else [-0.2, 3], rtol=1e-6)
+
+
+def test_python_model_py_prints_the_table():
+    lines = run_script("model.py").stdout.splitlines()
+    printed = [tuple(re.split(r"\s{2,}", line)[:2]) for line in lines[1 : len(ROWS) + 1]]
+    assert printed == ROWS
+    assert "991,203" in lines[-1]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 160)])
+def test_any_multiple_of_32_goes_through(size):
+    x = np.zeros((2, *size, 3), np.float32)
+    assert build_unet().predict_on_batch(x).shape == (2, *size, 3)
+
+
+def test_the_skips_join_where_table_1_says():
+    model = build_unet()
+    sources = {level: model.get_layer(f"pool{level - 1}") for level in (5, 4, 3, 2)}
+    sources[1] = model.get_layer("input")
+    for level, source in sources.items():
+        upsampled, skip = model.get_layer(f"concat{level}").input
+        assert upsampled is model.get_layer(f"upsample{level}").output
+        assert skip is source.output
+
+
+def test_model_knows_nothing_of_noise():
+    imports = re.findall(r"^(?:from|import) (\w+)", Path("model.py").read_text(), re.MULTILINE)
+    assert set(imports) <= {"devices"}
