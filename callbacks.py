@@ -80,6 +80,9 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> None:
         """Bring a compiled model to the state of the run's checkpoint, if it has one."""
         model.optimizer.build(model.trainable_variables)
+        # Keras makes the metrics' variables with the first batch: have them before it.
+        nothing = np.zeros((1, 1, 1, 3), np.float32)
+        model.compute_metrics(nothing, nothing, nothing)
         if self.run.arrays:
             self._assign("weights", model.weights)
             self._assign("optimizer", model.optimizer.variables)
@@ -134,6 +137,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _assign(self, group: str, variables) -> None:
+        assert len(variables) == sum(key.startswith(group) for key in self.run.arrays)
         for i, variable in enumerate(variables):
             variable.assign(self.run.arrays[f"{group}/{i}"])
 

@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Hold back what native code writes to stderr; show it after all if the block fails."""
     try:
         saved = os.dup(2)
@@ -38,7 +38,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors included
-with _quiet_stderr():  # what it logs before it has read that
+with quiet_stderr():  # what it logs before it has read that
     import keras
 
 
@@ -63,7 +63,7 @@ def describe_device() -> tuple[str, str]:
 def _gpus() -> list[tuple[str, float]]:
     """Name and compute capability of each GPU that the back end sees."""
     backend = keras.backend.backend()
-    with _quiet_stderr():
+    with quiet_stderr():
         if backend == "tensorflow":
             import tensorflow as tf
 

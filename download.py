@@ -24,11 +24,14 @@ class WrongContents(Exception):  # noqa: N818, reads as what it is
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar with bytes and speed, on stderr so that stdout stays clean."""
+    """A bar with bytes and speed, on stderr so that stdout stays clean; none in a log file."""
     from rich.console import Console
 
+    console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_interactive
+    ) as progress:
         yield progress
 
 
@@ -74,7 +77,7 @@ def fetch(
     InputError
         One line with the address or the file, and what to do.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may fetch it too
     task = progress.add_task(path.name, total=None)
     try:
         for delay in (*RETRY_DELAYS, None):
@@ -92,7 +95,8 @@ def fetch(
                     f"{url}: {reason}. Check the network and the address (a mirror can be "
                     "named: see --help), then run this again"
                 )
-            progress.console.print(f"{url}: {reason}; trying again in {delay:g} s")
+            notice = f"{url}: {reason}; trying again in {delay:g} s"
+            progress.console.print(notice, markup=False, highlight=False, soft_wrap=True)
             time.sleep(delay)
     except OSError as error:
         raise write_failure(path, error) from None
@@ -103,10 +107,13 @@ def fetch(
 
 def _stream(url: str, part: Path, progress: Progress, task, max_bytes: int) -> None:
     progress.reset(task)
-    with requests.get(url, stream=True, timeout=TIMEOUT) as answer, part.open("wb") as file:
+    try:
+        answer = requests.get(url, stream=True, timeout=TIMEOUT)
+    except ValueError as error:  # not all malformed addresses in a redirection are wrapped
+        raise requests.exceptions.InvalidURL(error) from None
+    with answer, part.open("wb") as file:
         answer.raise_for_status()
-        length = int(answer.headers.get("Content-Length") or 0) or None
-        progress.update(task, total=length)
+        progress.update(task, total=answer.raw.length_remaining)  # of a checked Content-Length
         got = 0
         for chunk in answer.iter_content(CHUNK):
             got += len(chunk)

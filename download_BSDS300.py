@@ -10,12 +10,18 @@ BSDS300 is for non-commercial research and education.
 
 import argparse
 import hashlib
+import shutil
 import tarfile
 import tempfile
 import zlib
 from pathlib import Path
 
-from errors import InputError, run_main, write_failure
+from errors import InputError, read_failure, run_main, write_failure
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without it, whose tarfile refuses .xz with an error of its own
+    from tarfile import TarError as LZMAError
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/BSDS300-images.tgz"
 MAX_BYTES = 100_000_000  # of the archive (22 MB), and of what it unpacks to
@@ -38,6 +44,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     from download import WrongContents, describe_start
 
+    shutil.rmtree(folder / "BSDS300", ignore_errors=True)  # what a wrong archive has left
     try:
         with tarfile.open(archive) as tar:
             size = 0
@@ -49,7 +56,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 tar.extract(member, folder, filter="data")
     except tarfile.FilterError as error:
         raise WrongContents(f"the archive is not safe to unpack ({error})") from None
-    except (tarfile.TarError, zlib.error, EOFError, ValueError):
+    except (tarfile.TarError, zlib.error, LZMAError, EOFError, ValueError):
         raise WrongContents(
             f"the answer is not a whole tar archive but {describe_start(archive)}"
         ) from None
@@ -68,7 +75,11 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
     """
     import download
 
-    if contents_sha256(folder) == SHA256:
+    try:
+        complete = contents_sha256(folder) == SHA256
+    except OSError as error:
+        raise read_failure(folder, error) from None
+    if complete:
         print(f"{folder}: 300 pictures, all there and verified")
         return
     existed = folder.exists()

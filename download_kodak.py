@@ -9,7 +9,7 @@ A picture that is there and right is kept, a damaged one is fetched anew.
 import argparse
 from pathlib import Path
 
-from errors import run_main
+from errors import read_failure, run_main
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
 MAX_BYTES = 10_000_000  # the largest picture has 0.8 MB
@@ -53,11 +53,14 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
             )
 
     download.make_folder(folder)
-    missing = [
-        name
-        for name, digest in FILES.items()
-        if not (folder / name).is_file() or download.sha256(folder / name) != digest
-    ]
+    try:
+        missing = [
+            name
+            for name, digest in FILES.items()
+            if not (folder / name).is_file() or download.sha256(folder / name) != digest
+        ]
+    except OSError as error:
+        raise read_failure(folder, error) from None
     with download.progress_bar() as progress:
         pictures = progress.add_task(f"Kodak, {len(missing)} of 24 pictures", total=None)
         for name in missing:

@@ -1,5 +1,6 @@
 """What every script does with bad input: one line on stderr, exit code 2, no traceback."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,9 +28,15 @@ def run_main(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+def read_failure(path: Path, error: OSError) -> InputError:
+    """Return the `InputError` for a file or folder that could not be read."""
+    return InputError(f"cannot read {error.filename or path}: {error.strerror or error}")
+
+
 def write_failure(path: Path, error: OSError) -> InputError:
     """Return the `InputError` for a file or folder that could not be written."""
-    folder = next((p for p in (path, *path.parents) if p.is_dir()), Path())
+    # Not Path.is_dir, which raises where permissions or the length of a name forbid to look.
+    folder = next((p for p in (path, *path.parents) if os.path.isdir(p)), Path())  # noqa: PTH112
     free = shutil.disk_usage(folder).free / 1e6
     reason = error.strerror or str(error)
     return InputError(f"cannot write {path}: {reason} ({free:,.0f} MB free in {folder})")

@@ -24,46 +24,81 @@ VALIDATION_CROPS = 128
 
 
 def parse_arguments() -> argparse.Namespace:
-    summary, *_, note = __doc__.strip().split("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=note, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    summary, _, note = __doc__.strip().split("\n\n")
+    parser = argparse.ArgumentParser(description=summary, epilog=note)
     add = parser.add_argument
-    add("filter", nargs="?", default="gaussian", choices=FILTERS, help="the noise")
+    add(
+        "filter",
+        nargs="?",
+        default="gaussian",
+        choices=FILTERS,
+        help="the noise (%(default)s)",
+    )
     add(
         "dataset",
         nargs="?",
         default="deadleaves",
-        help=f"{', '.join(NAMES)} (generated, needs no network) or a folder of images",
+        help=f"{', '.join(NAMES)}, or a folder of images (%(default)s: generated, no network)",
     )
-    add("--epochs", type=positive(int), default=20, help="epochs")
-    add("--steps", type=positive(int), default=200, help="batches per epoch")
-    add("--batch", type=positive(int), default=8, help="crops per batch")
-    add("--crop", type=crop_size, default=64, help="pixels on a crop's side, a multiple of 32")
-    add("--learning-rate", type=positive(float), default=1e-4, help="Adam's, at the start")
+    add("--epochs", type=positive(int), metavar="N", default=20, help="(%(default)s)")
+    add("--steps", type=positive(int), metavar="N", default=200, help="per epoch (%(default)s)")
+    add("--batch", type=positive(int), metavar="N", default=8, help="crops a step (%(default)s)")
+    add(
+        "--crop",
+        type=crop_size,
+        metavar="PIXELS",
+        default=64,
+        help="on a crop's side, a multiple of 32 (%(default)s)",
+    )
+    add(
+        "--learning-rate",
+        type=positive(float),
+        metavar="RATE",
+        default=1e-4,
+        help="Adam's, at the start (%(default)s)",
+    )
     add(
         "--schedule",
         choices=("constant", "cosine"),
         default="constant",
-        help="of the learning rate; cosine ends at 0",
+        help="of the learning rate (%(default)s); cosine falls to 0",
     )
-    add("--loss", choices=("l2", "l1"), default="l2", help="l1 suits text, whose mean is not 0")
+    add(
+        "--loss",
+        choices=("l2", "l1"),
+        default="l2",
+        help="(%(default)s); l1 suits text, whose mean is not 0",
+    )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
-    add("--seed", type=natural, default=0, help="of weights, crops and noise")
+    add(
+        "--seed",
+        type=natural,
+        metavar="N",
+        default=0,
+        help="of weights, crops, noise (%(default)s)",
+    )
     add(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="to compute in; auto takes what the hardware is fast in",
+        help="to compute in; auto takes what the hardware is fast in (%(default)s)",
     )
     add(
         "--checkpoint-steps",
         type=positive(int),
         metavar="N",
-        help="save every N steps as well as each epoch (default: a minute's worth)",
+        help="save every N steps, besides each epoch (default: a minute's worth)",
     )
-    add("--output-dir", type=Path, default=runs.RUNS, metavar="DIR", help="folder of the runs")
-    add("--name", help="of the run's folder (default: FILTER-DATASET, -clean, -l1)")
+    add(
+        "--output-dir",
+        type=Path,
+        default=runs.RUNS,
+        metavar="DIR",
+        help="where the run's folder goes (default: runs)",
+    )
+    add(
+        "--name", type=plain_name, help="of the run's folder (default: FILTER-DATASET[-l1][-clean])"
+    )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     return parser.parse_args()
 
@@ -93,6 +128,12 @@ def crop_size(text: str) -> int:
     return value
 
 
+def plain_name(text: str) -> str:
+    if text != Path(text).name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder's name")
+    return text
+
+
 def run_name(args: argparse.Namespace) -> str:
     """FILTER-DATASET, with -l1 and -clean where they apply."""
     dataset = args.dataset if args.dataset in NAMES else Path(args.dataset).resolve().name
@@ -106,9 +147,9 @@ def main() -> int:
     args = parse_arguments()
     noise = FILTERS[args.filter]
     folder = args.output_dir.resolve() / (args.name or run_name(args))
+    training, validation = training_images(args.dataset, args.crop, args.seed)
     if args.fresh:
         runs.set_aside(folder)
-    training, validation = training_images(args.dataset, args.crop, args.seed)
 
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     import devices
@@ -166,11 +207,9 @@ def main() -> int:
     with runs.catch_signals() as note:
         checkpoint = Checkpoint(run, args.steps, note, args.checkpoint_steps)
         checkpoint.restore(model)
-        callbacks = [
-            CleanPSNR(noise, validation),
-            checkpoint,
-            keras.callbacks.TensorBoard(folder / runs.TENSORBOARD, write_graph=False),
-        ]
+        with devices.quiet_stderr():  # it loads TensorFlow on every back end
+            tensorboard = keras.callbacks.TensorBoard(folder / runs.TENSORBOARD, write_graph=False)
+        callbacks = [CleanPSNR(noise, validation), checkpoint, tensorboard]
         try:
             while run.epoch < args.epochs:
                 # An epoch that was interrupted is finished first, by a fit of its own.
