@@ -93,6 +93,7 @@ def load_model(path: Path):
     """
     import devices
     from devices import keras
+    from fused import fuse
     from model import build_unet
 
     try:
@@ -106,6 +107,7 @@ def load_model(path: Path):
     if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
         raise InputError(f"{path} is another network than this project's U-Net")
     model.set_weights(weights)
+    model = fuse(model)
     model.compile(jit_compile=devices.jit_compile())
     return model
 

@@ -157,6 +157,7 @@ def main() -> int:
     from callbacks import Checkpoint, CleanPSNR
     from data import NoisyDataset
     from devices import keras
+    from fused import fuse
     from model import build_unet
 
     earlier = runs.read_settings(folder)
@@ -187,7 +188,7 @@ def main() -> int:
         )
     )
 
-    model = build_unet()
+    model = fuse(build_unet())
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate(args, keras), BETA1, BETA2),
         loss={"l2": "mean_squared_error", "l1": "mean_absolute_error"}[args.loss],

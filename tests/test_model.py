@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
+from fused import fuse
 from model import build_unet
 
 # NAME and Nout as the report prints them.
@@ -67,3 +68,18 @@ def test_the_skips_join_where_table_1_says():
 def test_model_knows_nothing_of_noise():
     imports = re.findall(r"^(?:from|import) (\w+)", Path("model.py").read_text(), re.MULTILINE)
     assert set(imports) <= {"devices"}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_the_fused_network_is_the_same_function_of_the_same_weights(size):
+    model = build_unet()
+    fused = fuse(model)
+    assert [a.path for a in fused.weights] == [b.path for b in model.weights]
+    x = np.random.default_rng(0).random((2, *size, 3), dtype=np.float32)
+    expected = model.predict_on_batch(x)
+    np.testing.assert_allclose(fused.predict_on_batch(x), expected, atol=3e-5)
+    fused.compile("sgd", "mse")
+    fused.train_on_batch(x, x)
+    trained = model.predict_on_batch(x)
+    assert np.abs(trained - expected).max() > 1e-3
+    np.testing.assert_allclose(fused.predict_on_batch(x), trained, atol=3e-5)

@@ -1,0 +1,172 @@
+"""Runs that are stopped, disturbed and continued: nothing lost, nothing repeated unsaid."""
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY, one_error_line, run_script
+
+from runs import CHECKPOINT, EXIT_INTERRUPTED, PREVIOUS
+
+LONG = ("--epochs", "2000", "--steps", "4", "--batch", "2", "--crop", "32", "--name", "run")
+
+
+def start(pictures, folder, *arguments, **options) -> subprocess.Popen:
+    command = ["train_model.py", "gaussian", pictures, *LONG, *arguments, "--output-dir", folder]
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def wait_for(path, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def stopped(pictures, tmp_path_factory):
+    """A run folder that a SIGKILL left, with both checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped")
+    process = start(pictures, folder)
+    wait_for(folder / "run" / PREVIOUS, process)
+    wait_for(folder / "run" / CHECKPOINT, process)
+    process.kill()
+    process.communicate()
+    (folder / "run" / "lock").unlink()
+    return folder / "run"
+
+
+@pytest.fixture
+def run(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    assert (tmp_path / "run" / CHECKPOINT).exists()
+    return tmp_path / "run"
+
+
+def go_on(pictures, run, seconds=120):
+    """Go on with a run, stop it at the first sign of life, return what it printed."""
+    process = start(pictures, run.parent)
+    before = (run / "history.csv").stat().st_mtime_ns if (run / "history.csv").exists() else 0
+    end = time.monotonic() + seconds
+    while process.poll() is None and (run / "history.csv").stat().st_mtime_ns == before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_a_disturbed_run_ends_as_the_undisturbed_one(name):
+    done = run_script("benchmarks/interruptions.py", "--signal", name, "--kills", 3)
+    assert "the same to the bit" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_saves_and_exits_with_its_own_code(pictures, run, name):
+    process = start(pictures, run.parent)
+    before = (run / "history.csv").stat().st_mtime_ns
+    while (run / "history.csv").stat().st_mtime_ns == before and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    output, errors = process.communicate()
+    assert process.returncode == EXIT_INTERRUPTED, output + errors
+    assert f"stopped by {name} and saved" in output
+    assert "Traceback" not in errors
+
+
+def test_a_second_training_in_the_same_folder_is_refused_while_the_first_lives(pictures, tmp_path):
+    process = start(pictures, tmp_path)
+    wait_for(tmp_path / "run" / CHECKPOINT, process)
+    second = start(pictures, tmp_path)
+    _, errors = second.communicate()
+    assert second.returncode == 2
+    assert "another training runs in" in errors
+    process.kill()
+    process.communicate()
+    code, _, errors = go_on(pictures, tmp_path / "run")
+    assert code == EXIT_INTERRUPTED, errors
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_checkpoint_stays(
+    pictures, tmp_path
+):
+    process = start(pictures, tmp_path, "--learning-rate", "1e18")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "no longer a number at epoch 1, step" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run/model.keras").exists()
+
+
+def test_a_full_disk_is_named_and_the_earlier_checkpoint_goes_on(pictures, run):
+    before = {name: (run / name).read_bytes() for name in (CHECKPOINT, PREVIOUS)}
+    limit = len(before[CHECKPOINT]) // 2
+    process = start(
+        pictures,
+        run.parent,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    line = errors.strip().splitlines()[-1]
+    assert f"cannot write {run}" in line
+    assert CHECKPOINT in line
+    assert "MB free" in line
+    assert "Traceback" not in errors
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert not list(run.glob(".*part"))
+    code, output, errors = go_on(pictures, run)
+    assert code == EXIT_INTERRUPTED, errors
+    assert "going on at epoch" in output
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip(path):
+    contents = bytearray(path.read_bytes())
+    for place in range(10_000, len(contents), len(contents) // 20):
+        contents[place] ^= 0x10
+    path.write_bytes(contents)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(pictures, run, damage):
+    damage(run / CHECKPOINT)
+    code, output, errors = go_on(pictures, run)
+    assert code == EXIT_INTERRUPTED, errors
+    assert f"{run / CHECKPOINT} is damaged: going on from {run / PREVIOUS}" in output
+
+
+def test_two_damaged_checkpoints_are_named_with_the_way_out(pictures, run):
+    truncate(run / CHECKPOINT)
+    flip(run / PREVIOUS)
+    done = run_script(
+        *("train_model.py", "gaussian", pictures, *LONG, "--output-dir", run.parent), check=2
+    )
+    line = one_error_line(done)
+    assert str(run / CHECKPOINT) in line
+    assert str(run / PREVIOUS) in line
+    assert "--fresh" in line
+
+
+def test_damaged_settings_are_named(pictures, run):
+    (run / "settings.json").write_text("{")
+    done = run_script(
+        *("train_model.py", "gaussian", pictures, *LONG, "--output-dir", run.parent), check=2
+    )
+    assert str(run / "settings.json") in one_error_line(done)

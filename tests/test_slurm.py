@@ -1,0 +1,295 @@
+"""prj_test.sb, as it is, on a real SLURM of one node: `bash tests/slurm.sh start` makes one.
+
+The jobs run in a copy of the working tree, on as little work as shows what is asked.
+"""
+
+import contextlib
+import functools
+import http.server
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+MIRROR = REPO.parent / "shared/mirror"
+BSDS300 = "Research/Projects/CS/vision/bsds/BSDS300-images.tgz"
+OURS = Path("/run/noise2noise-slurm/slurm.conf")
+# sbatch hands the environment on, so the jobs find the python that runs these tests.
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "SLURM_CONF": os.environ.get("SLURM_CONF", str(OURS)),
+}
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+SMALL = ["--batch", "2", "--crop", "32"]
+RUN = ["--epochs", "3", "--steps", "60", "--checkpoint-steps", "10", *SMALL]
+
+
+def run(*command: str | Path, cwd: Path | None = None, timeout: float = 120) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def no_slurm() -> bool:
+    try:  # without its configuration sinfo would try for a minute
+        return not Path(ENVIRONMENT["SLURM_CONF"]).exists() or not run("sinfo", "-h", timeout=10)
+    except (OSError, AssertionError, subprocess.TimeoutExpired):
+        return True
+
+
+if no_slurm():
+    pytest.skip("no SLURM answers: as root, bash tests/slurm.sh start", allow_module_level=True)
+
+
+def poll(condition, seconds: float, what: str):
+    """Return what `condition` returns as soon as it is true; fail when it is not in time."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"still not, after {seconds} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy the working tree, with what is not committed yet, and none of what git ignores."""
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=REPO)
+    for name in filter(None, names.split("\0")):
+        if (REPO / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPO / name, folder / name)
+    return folder
+
+
+@contextlib.contextmanager
+def serve_mirror():
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=MIRROR)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with both image sets; at the end its jobs are cancelled."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    if (REPO / "data").is_dir():
+        shutil.copytree(REPO / "data", folder / "data")
+    try:
+        with serve_mirror() as url:  # nothing is fetched of what is there
+            kodak, python = f"{url}/graphics/kodak/kodak/", sys.executable
+            run(python, "download_kodak.py", "--base-url", kodak, cwd=folder)
+            run(python, "download_BSDS300.py", "--url", f"{url}/{BSDS300}", cwd=folder)
+    except AssertionError as error:
+        pytest.skip(f"the image sets are neither in {REPO / 'data'} nor in {MIRROR}: {error}")
+    yield folder
+    submitted = [path.stem.split("-")[1] for path in folder.glob("slurm-*.out")]
+    run("scancel", "--quiet", *submitted)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(project) -> Path:
+    """The folder of a run that nothing has interrupted, made without SLURM."""
+    train = [sys.executable, "train_model.py", "gaussian", "kodak", *RUN]
+    run(*train, "--name", "undisturbed", cwd=project)
+    return project / "runs/undisturbed"
+
+
+def submit(folder: Path, *options: str, arguments=()) -> str:
+    """Submit prj_test.sb with sbatch's `options` and its own `arguments`; return the job's id."""
+    return run("sbatch", "--parsable", *options, "prj_test.sb", *arguments, cwd=folder).strip()
+
+
+def show(job: str) -> list[dict[str, str]]:
+    """What SLURM knows of a job, one dictionary for each task of an array."""
+    lines = run("scontrol", "show", "job", "--oneliner", job).splitlines()
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if line]
+
+
+def waits(task: str) -> bool:
+    """Whether a task is in the queue again; SLURM has it wait there for two minutes."""
+    [state] = show(task)
+    assert state["JobState"] not in FINAL, state
+    return state["JobState"] == "PENDING" and state["Reason"] == "BeginTime"
+
+
+def release(task: str, **changes: str) -> None:
+    """Have a task that is queued again start now: no setting of SLURM 22.05 does that.
+
+    Not in the second that it was stopped in, when slurmd refuses it as a job it has killed.
+    """
+    poll(lambda: waits(task), 60, f"{task} is queued again")
+    options = [f"{key}={value}" for key, value in changes.items()]
+    run("scontrol", "update", f"jobid={task}", "starttime=now+2", *options)
+
+
+def finish(job: str, seconds: float) -> list[dict[str, str]]:
+    """Wait until every task of a job has come to its end; return what SLURM knows of them."""
+    poll(lambda: all(task["JobState"] in FINAL for task in show(job)), seconds, f"{job} has ended")
+    return show(job)
+
+
+def complete(task: str, log: Path, seconds: float = 120) -> None:
+    [state] = finish(task, seconds)
+    assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
+
+
+def training_pid(task: str) -> int:
+    """The process id of the train_model.py that a running task has started."""
+    [state] = show(task)
+    lines = run("scontrol", "listpids", state["JobId"]).splitlines()[1:]
+    for pid in (int(line.split()[0]) for line in lines):
+        with contextlib.suppress(OSError):
+            if b"\0train_model.py\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    raise AssertionError(f"no train_model.py among {lines}")
+
+
+def weights(run_folder: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(run_folder / "model.keras") as archive:
+        contents = io.BytesIO(archive.read("model.weights.h5"))
+    arrays = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()].tobytes()
+
+    with h5py.File(contents) as file:
+        file.visititems(keep)
+    return arrays
+
+
+def assert_same(run_folder: Path, other: Path) -> None:
+    history = (run_folder / "history.csv").read_text()
+    assert history == (other / "history.csv").read_text()
+    assert history.count("\n") == 4  # the header and 3 epochs
+    assert len(weights(other)) == 36  # 18 convolutions, kernel and bias
+    assert weights(run_folder) == weights(other)
+
+
+def test_trains_all_eight_models(project):
+    filters = ("gaussian", "poisson", "bernoulli", "text")
+    names = {f"{filter}-{dataset}" for filter in filters for dataset in ("kodak", "bsds300")}
+    job = submit(project, "--time=5", arguments=["--epochs", "1", "--steps", "3", *SMALL])
+    tasks = finish(job, 240)
+    logs = {path.name: path.read_text() for path in (project / "logs").glob(f"*-{job}.log")}
+    assert [(t["JobState"], t["ExitCode"]) for t in tasks] == [("COMPLETED", "0:0")] * 8, logs
+    assert {path.parent.name for path in project.glob("runs/*/model.keras")} >= names
+    assert set(logs) == {f"{name}-{job}.log" for name in names}
+
+
+def test_time_limit_saves_requeues_and_goes_on(project, undisturbed):
+    limit = ["--array=0", "--time=1", "--signal=B:USR1@25"]
+    job = submit(project, *limit, arguments=[*RUN, "--name", "limit"])
+    task, log, folder = f"{job}_0", project / f"logs/gaussian-kodak-{job}.log", project / "runs"
+    checkpoint = folder / "limit/checkpoint.npz"
+    # SLURM looks at time limits every 30 s: the warning can come before the first step.
+    while poll(lambda: checkpoint.exists() or waits(task), 60, "a checkpoint"):
+        if checkpoint.exists():
+            break
+        release(task)
+    # It is held up in the middle until it is warned, so that a short run is enough.
+    training = training_pid(task)
+    os.kill(training, signal.SIGSTOP)
+    poll(lambda: "the time limit is near" in log.read_text(), 60, "the warning")
+    os.kill(training, signal.SIGCONT)
+    release(task, timelimit="5")
+    complete(task, log)
+    order = "stopped by SIGTERM and saved.*with code 75.*queued again.*going on at"
+    assert re.search(order, log.read_text(), re.DOTALL)
+    assert_same(folder / "limit", undisturbed)
+
+
+def test_requeue_ends_where_an_undisturbed_run_does(project, undisturbed):
+    job = submit(project, "--array=0", "--time=5", arguments=[*RUN, "--name", "requeue"])
+    task, log, folder = f"{job}_0", project / f"logs/gaussian-kodak-{job}.log", project / "runs"
+    poll((folder / "requeue/checkpoint.npz").exists, 60, "a checkpoint")
+    run("scontrol", "requeue", task)
+    release(task)
+    complete(task, log)
+    assert "going on at" in log.read_text()
+    assert_same(folder / "requeue", undisturbed)
+
+
+def test_cancelled_run_goes_on_when_submitted_again(project, undisturbed):
+    command = {"arguments": [*RUN, "--name", "cancel"]}
+    job = submit(project, "--array=0", "--time=5", **command)
+    folder = project / "runs/cancel"
+    poll((folder / "history.csv").exists, 60, "the first epoch has ended")
+    run("scancel", f"{job}_0")
+    [state] = finish(f"{job}_0", 60)
+    assert state["JobState"] == "CANCELLED"
+    assert (folder / "checkpoint.npz").exists()
+    assert not (folder / "model.keras").exists()
+    job = submit(project, "--array=0", "--time=5", **command)
+    log = project / f"logs/gaussian-kodak-{job}.log"
+    complete(f"{job}_0", log)
+    assert "going on at" in log.read_text()
+    assert_same(folder, undisturbed)
+
+
+def test_early_warning_requeues_that_task_only(project):
+    """Before the training has begun, and of the last task, whose id is the whole array's."""
+    activate = project / ".venv/bin/activate"  # takes as long as on a slow file system
+    activate.parent.mkdir(parents=True)
+    activate.write_text("until [ -e warned ]; do sleep 0.1; done\n")
+    job = submit(project, "--array=0,4", "--time=5", arguments=[*RUN, "--output-dir", "runs/early"])
+    log = project / f"logs/gaussian-bsds300-{job}.log"
+    try:
+        poll(log.exists, 60, "the task has begun")
+        run("scancel", "--batch", "--signal=USR1", f"{job}_4")
+        poll(lambda: waits(f"{job}_4") or "limit is near" in log.read_text(), 60, "the warning")
+    finally:
+        (project / "warned").touch()
+    poll(lambda: waits(f"{job}_4"), 60, f"{job}_4 is queued again")
+    [other] = show(f"{job}_0")
+    run("scancel", job)
+    assert (other["JobState"], other["Restarts"]) == ("RUNNING", "0")
+
+
+def fail(folder: Path, array: str) -> str:
+    """Run tasks that must fail with exit code 2; return what they wrote."""
+    tasks = finish(job := submit(folder, f"--array={array}"), 60)
+    assert {(task["JobState"], task["ExitCode"]) for task in tasks} == {("FAILED", "2:0")}
+    logs = [*folder.glob(f"logs/*-{job}.log"), *folder.glob(f"slurm-{job}_*.out")]
+    return "\n".join(path.read_text() for path in sorted(logs))
+
+
+def test_missing_environment(tmp_path):
+    folder = copy_project(tmp_path)
+    run(sys.executable, "-m", "venv", "--without-pip", folder / ".venv")
+    text = fail(folder, "0")
+    assert f"{folder}/.venv/bin/python) has no Keras" in text
+    assert ".venv/bin/pip install -r requirements.txt" in text
+
+
+def test_missing_image_sets(tmp_path):
+    text = fail(copy_project(tmp_path), "0,4")
+    assert "On the login node: python download_kodak.py" in text
+    assert "On the login node: python download_BSDS300.py" in text
+
+
+def test_submitted_from_elsewhere(tmp_path):
+    shutil.copy(REPO / "prj_test.sb", tmp_path)
+    assert f"{tmp_path} holds no train_model.py: submit from the project's folder" in fail(
+        tmp_path, "0"
+    )
