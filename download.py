@@ -16,6 +16,7 @@ DATA = Path(__file__).resolve().parent / "data"
 TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
 RETRY_DELAYS = (0.5, 1.0, 2.0)  # seconds before the second, third and fourth try
 CHUNK = 1 << 16
+STALE = 3600.0  # seconds without a byte after which a temporary file belongs to nobody
 
 
 class WrongContents(Exception):  # noqa: N818, reads as what it is
@@ -80,6 +81,9 @@ def fetch(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may fetch it too
     task = progress.add_task(path.name, total=None)
     try:
+        for left in path.parent.glob(f".{path.name}.*.part"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink(missing_ok=True)
         for delay in (*RETRY_DELAYS, None):
             try:
                 _stream(url, part, progress, task, max_bytes)

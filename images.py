@@ -59,7 +59,7 @@ def open_image(path: Path) -> Image.Image:
     """Open a picture and check its header, without decoding it; `InputError` names it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # damaged metadata beside sound pixels, large sizes
             return Image.open(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
@@ -81,7 +81,7 @@ def read_rgb(path: Path) -> np.ndarray:
     image = open_image(path)
     try:
         with image, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata beside sound pixels
+            warnings.simplefilter("ignore")
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):

@@ -240,3 +240,8 @@ def test_python_data_py_shows_every_filter(tmp_path):
     assert str(output) in run_script("data.py", "--output", output).stdout
     with Image.open(output) as figure:
         assert min(figure.size) > 600
+
+
+def test_damaged_pictures_end_in_a_result_or_one_line():
+    """60 of the 500 files that `python benchmarks/damaged_images.py` makes."""
+    assert "no failure" in run_script("benchmarks/damaged_images.py", "--count", 60).stdout
