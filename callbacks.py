@@ -9,6 +9,7 @@ import scores
 from devices import keras
 from errors import InputError
 from filters import Filter
+from restore import restore
 from runs import CHECKPOINT_SECONDS, Interrupted, Run
 
 PSNR_PICTURES = 8
@@ -38,11 +39,44 @@ class CleanPSNR(keras.callbacks.Callback):
         logs["val_psnr"] = float(
             np.mean(
                 [
-                    scores.psnr(scores.to_8bit(scores.restore(model, noisy)), clean)
+                    scores.psnr(scores.to_8bit(restore(model, noisy)), clean)
                     for noisy, clean in zip(self._noisy, self._clean, strict=True)
                 ]
             )
         )
+
+
+class AnnealedL0(keras.losses.Loss):
+    """The paper's L0 loss, section 3.4: (|f(x) - y| + 1e-8)^gamma, which seeks the mode.
+
+    `Annealing` brings gamma from 2 to 0 in the course of the training.
+    """
+
+    def __init__(self):
+        super().__init__(name="annealed_l0")
+        self.gamma = keras.Variable(2.0, trainable=False, dtype="float32", name="gamma")
+
+    def call(self, y_true, y_pred):
+        return keras.ops.power(keras.ops.abs(y_pred - y_true) + 1e-8, self.gamma)
+
+
+class Annealing(keras.callbacks.Callback):
+    """Sets `AnnealedL0`'s gamma before each step, a function of the step alone.
+
+    Raises
+    ------
+    InputError
+        On JAX, which would compile gamma's first value into the step.
+    """
+
+    def __init__(self, loss: AnnealedL0, optimizer, total_steps: int):
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise InputError("--loss l0 needs the TensorFlow back end: unset KERAS_BACKEND")
+        self._loss, self._optimizer, self._total = loss, optimizer, total_steps
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._loss.gamma.assign(2 * (1 - int(self._optimizer.iterations) / self._total))
 
 
 def middle(picture: np.ndarray, size: int) -> np.ndarray:

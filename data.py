@@ -15,7 +15,7 @@ from deadleaves import CROPS_PER_PICTURE, WINDOW, dead_leaves
 from devices import keras
 from errors import InputError, run_main
 from filters import FILTERS, Filter, bernoulli, bernoulli_mask, gaussian, poisson, text
-from images import ImageFiles, find_images, read_rgb
+from images import LARGE, ImageFiles, find_images, read_rgb
 
 __all__ = [
     "FILTERS",
@@ -27,6 +27,8 @@ __all__ = [
     "poisson",
     "text",
 ]
+
+CROPS_PER_DECODING = 8  # of a large folder's pictures, in as many batches
 
 
 class NoisyDataset(keras.utils.PyDataset):
@@ -67,7 +69,7 @@ class NoisyDataset(keras.utils.PyDataset):
     def __init__(
         self,
         images,
-        filter: Filter | str,
+        filter: Filter | str | None,
         batch_size: int = 16,
         crop_size: int = 64,
         steps: int = 100,
@@ -86,6 +88,7 @@ class NoisyDataset(keras.utils.PyDataset):
         self.crop_size = crop_size
         self.steps = steps
         self.clean_targets = clean_targets
+        self.weighted = bool(self.filter and self.filter.mask) and not clean_targets
         self.seed = seed
         self.first_batch = first_batch
         self.fixed = fixed
@@ -109,19 +112,22 @@ class NoisyDataset(keras.utils.PyDataset):
         weights = np.ones(shape, np.float32)
         for j, k in enumerate(self._pictures(epoch, index, crops)):
             try:
-                picture = self.images[int(k)]
+                pair = self._pair(int(k), crops, noise, target_noise)
             except InputError as error:
                 self.failure = error
                 raise
-            clean = self._crop(picture, crops)
-            inputs[j], _ = self._corrupt(clean, noise)
-            if self.clean_targets:
-                targets[j] = clean
-            else:
-                targets[j], weights[j] = self._corrupt(clean, target_noise)
-        if self.filter.mask and not self.clean_targets:
+            inputs[j], targets[j], weights[j] = pair
+        if self.weighted:
             return inputs, targets, weights
         return inputs, targets
+
+    def _pair(self, k: int, crops, noise, target_noise):
+        """Return input, target and the target's weights from a random part of picture k."""
+        (clean,) = self._cut(crops, self.images[k])
+        corrupted, _ = self._corrupt(clean, noise)
+        return corrupted, *(
+            (clean, 1) if self.clean_targets else self._corrupt(clean, target_noise)
+        )
 
     def _pictures(self, epoch: int, index: int, rng: np.random.Generator) -> np.ndarray:
         """Return the indices of the pictures that batch `index` of `epoch` is cut from."""
@@ -129,17 +135,23 @@ class NoisyDataset(keras.utils.PyDataset):
             crops = (epoch * self.steps + index) * self.batch_size + np.arange(self.batch_size)
             return crops // CROPS_PER_PICTURE + rng.integers(WINDOW, size=self.batch_size)
         # The report's shuffled indices: an order per epoch, gone through again and again.
+        # Pictures too many to keep serve in several batches in a row for one decoding.
+        reuse = 1 if len(self.images) < LARGE else CROPS_PER_DECODING
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
-        return order[np.arange(index * self.batch_size, (index + 1) * self.batch_size) % len(order)]
+        first = index // reuse * self.batch_size
+        return order[np.arange(first, first + self.batch_size) % len(order)]
 
-    def _crop(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _cut(self, rng: np.random.Generator, *pictures: np.ndarray) -> list[np.ndarray]:
+        """Cut the same random part of each picture, turned and flipped alike, to float32."""
         size = self.crop_size
-        top = rng.integers(picture.shape[0] - size + 1)
-        left = rng.integers(picture.shape[1] - size + 1)
-        crop = np.rot90(picture[top : top + size, left : left + size], rng.integers(4))
-        if rng.integers(2):
-            crop = crop[:, ::-1]
-        return np.divide(crop, 255, dtype=np.float32)
+        top, left = (rng.integers(n - size + 1) for n in pictures[0].shape[:2])
+        turns, flip = rng.integers(4), rng.integers(2)
+        crops = []
+        for picture in pictures:
+            crop = np.rot90(picture[top : top + size, left : left + size], turns)
+            crop = crop[:, ::-1] if flip else crop
+            crops.append(np.divide(crop, np.iinfo(crop.dtype).max, dtype=np.float32))
+        return crops
 
     def _corrupt(self, clean: np.ndarray, rng: np.random.Generator):
         """Return a corrupted crop and the weight of each of its pixels as a target."""
@@ -148,6 +160,24 @@ class NoisyDataset(keras.utils.PyDataset):
             return self.filter.corrupt(clean, strength, rng), 1
         mask = self.filter.mask(clean.shape, strength, rng)
         return clean * mask, mask[..., 0]
+
+
+class CapturedPairs(NoisyDataset):
+    """Batches of `(input, target)` from two different exposures of a scene, any ordered pair.
+
+    Parameters
+    ----------
+    scenes : captured.Scenes
+    Others as for `NoisyDataset`.
+    """
+
+    def __init__(self, scenes, **options):
+        super().__init__(scenes, None, **options)
+
+    def _pair(self, k: int, crops, noise, target_noise):
+        exposures = self.images[k]
+        chosen = noise.choice(len(exposures), 2, replace=False)
+        return *self._cut(crops, *(exposures[i] for i in chosen)), 1
 
 
 def main() -> None:

@@ -41,10 +41,19 @@ def filter_sheet(picture: np.ndarray) -> Figure:
     return figure
 
 
-def chart1(history: Sequence[dict[str, float]], title: str, loss: str) -> Figure:
-    """Draw a run's history, a dict per epoch: Chart 1 of the report, and PSNR beside it."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    panels = (("loss", f"loss ({loss.upper()})"), ("mse", "MSE"), ("psnr", "PSNR (dB)"))
+def chart1(
+    history: Sequence[dict[str, float]], title: str, loss: str, floor: float | None = None
+) -> Figure:
+    """Draw a run's history, a dict per epoch: Chart 1 of the report, and PSNR beside it.
+
+    `floor` is the MSE that a perfect network would have against noisy targets, where there
+    are no clean pictures to measure PSNR against.
+    """
+    panels = [("loss", f"loss ({loss.upper()})"), ("mse", "MSE")]
+    if "val_psnr" in history[0]:
+        panels.append(("psnr", "PSNR against clean pictures (dB)"))
+    size = (4 * len(panels), 3.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained")
     epochs = [row["epoch"] for row in history]
     for ax, (key, label) in zip(axes, panels, strict=True):
         for name, who in ((key, "training"), (f"val_{key}", "validation")):
@@ -55,8 +64,13 @@ def chart1(history: Sequence[dict[str, float]], title: str, loss: str) -> Figure
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         ax.legend()
-    axes[2].set_title("against the clean pictures", fontsize=9)
-    figure.suptitle(title)
+    if floor:
+        axes[1].axhline(floor, color="grey", linestyle="--", label="noise of the targets")
+        axes[1].legend()
+        title += (
+            "\nThe targets are noisy: no network can be below the dashed line, the best is on it"
+        )
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -79,4 +93,36 @@ def table2(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figu
         row[0].set_ylabel(label, fontsize=10)
     for ax, title in zip(axes[0], ("Input image", "Output image", "True image"), strict=True):
         ax.set_title(title, fontsize=11)
+    return figure
+
+
+def compare(before: np.ndarray, after: np.ndarray) -> Figure:
+    """Draw a picture before and after, and under each its most detailed part, magnified.
+
+    Parameters
+    ----------
+    before, after : uint8 or uint16 (height, width, 3)
+    """
+    before, after = (np.divide(p, np.iinfo(p.dtype).max, dtype=np.float32) for p in (before, after))
+    height, width = after.shape[:2]
+    size = max(32, min(height, width) // 8)
+    # Where neighbours differ most in the restored picture, block by block.
+    steps = np.abs(np.diff(after.mean(2), axis=1))[: height // size * size, : width // size * size]
+    steps = np.pad(steps, ((0, 0), (0, -steps.shape[1] % size)))
+    blocks = steps.reshape(max(1, steps.shape[0] // size), -1, steps.shape[1] // size, size)
+    row, column = np.unravel_index(blocks.sum((1, 3)).argmax(), (blocks.shape[0], blocks.shape[2]))
+    part = np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
+    step = max(1, max(height, width) // 1600)  # as many pixels as the figure can show
+    ratios = [height / width, 1]
+    figure, axes = plt.subplots(
+        2, 2, figsize=(10, 5 * sum(ratios) + 0.5), height_ratios=ratios, layout="constrained"
+    )
+    for column_axes, picture, title in zip(
+        axes.T, (before, after), ("Before", "After"), strict=True
+    ):
+        column_axes[0].imshow(picture[::step, ::step])
+        column_axes[0].set_title(title)
+        column_axes[1].imshow(picture[part], interpolation="nearest")
+        for ax in column_axes:
+            ax.axis("off")
     return figure

@@ -17,6 +17,7 @@ from errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
 CACHE_BYTES = 1 << 30  # decoded pictures kept in memory
+LARGE = 2000  # pictures from which on a folder's files are checked when used, not at the start
 # What Pillow raises on damaged or hostile files, found by damaging them.
 DECODE_ERRORS = (
     OSError,
@@ -64,7 +65,7 @@ def open_image(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except DECODE_ERRORS as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -92,7 +93,7 @@ def read_rgb(path: Path) -> np.ndarray:
                 image = Image.alpha_composite(white, image)
             return np.asarray(image.convert("RGB"))
     except DECODE_ERRORS as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
@@ -103,7 +104,8 @@ def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _unreadable(path: Path, error: BaseException) -> InputError:
+def unreadable(path: Path, error: BaseException) -> InputError:
+    """Return the one line for what Pillow raised on a file."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     reason = reason.replace(repr(str(path)), "the file")
     return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")
@@ -128,19 +130,30 @@ class ImageFiles:
     ------
     InputError
         On creation for a header that cannot be read or a picture smaller than
-        `min_size` pixels on a side, on access for damaged contents. It names the file.
+        `min_size` pixels on a side, on access for damaged contents; for `LARGE` folders
+        all of it on access. It names the file.
     """
 
     def __init__(self, paths: Sequence[Path], min_size: int = 1):
         self.paths = list(paths)
-        for path in self.paths:
-            with open_image(path) as image:
-                if min(image.size) < min_size:
-                    raise InputError(
-                        f"{path} has {image.size[0]} x {image.size[1]} pixels, fewer than the "
-                        f"crop's {min_size}: take a smaller --crop or remove it"
-                    )
-        self._cached = Cache(lambda k: read_rgb(self.paths[k]))
+        self._min_size = min_size
+        if len(self.paths) < LARGE:
+            for path in self.paths:
+                with open_image(path) as image:
+                    self._check_size(path, image.size)
+        self._cached = Cache(self._read)
+
+    def _read(self, k: int) -> np.ndarray:
+        picture = read_rgb(self.paths[k])
+        self._check_size(self.paths[k], picture.shape[1::-1])
+        return picture
+
+    def _check_size(self, path: Path, size: tuple[int, int]) -> None:
+        if min(size) < self._min_size:
+            raise InputError(
+                f"{path} has {size[0]} x {size[1]} pixels, fewer than the crop's "
+                f"{self._min_size}: take a smaller --crop or remove it"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,25 +1,32 @@
-"""See what trained networks do: the report's Table 2, one picture, or scores.
+"""Use trained networks: the report's Table 2, one picture, scores, or your own noisy pictures.
 
     python infer.py                                  every model there is, one picture
     python infer.py gaussian kodak                   one model
     python infer.py gaussian kodak --image FILE
     python infer.py --score                          all models, Kodak and BSDS300
     python infer.py gaussian kodak --score my/pictures
+    python infer.py gaussian bsds300 --restore PICTURES --output DIR
 
 Models are taken from runs/, then from pretrained/. The clean picture is corrupted by the
-filter at its test strength, the same way every time, and restored.
+filter at its test strength, the same way every time, and restored; with --restore, pictures
+that are noisy already are restored to files of the same names and kinds.
 """
 
 import argparse
 import csv
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+import photos
 import runs
 from datasets import BSDS300, test_paths
 from errors import InputError, run_main, write_failure
 from filters import FILTERS, Filter
-from images import read_rgb
+from images import find_images, read_rgb
+from options import CAPTURED
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -28,10 +35,10 @@ COLUMNS = ("model", "pictures", "strength", "noisy PSNR", "PSNR", "noisy SSIM", 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's file, and what it was trained for."""
+    """A trained model's file, and what it was trained for: no filter for captured pictures."""
 
     name: str
-    filter: Filter
+    filter: Filter | None
     path: Path
 
 
@@ -43,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("filter", nargs="?", choices=FILTERS, help="models of this filter only")
+    add("filter", nargs="?", choices=(*FILTERS, CAPTURED), help="models of this filter only")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
     add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
@@ -54,13 +61,15 @@ def parse_arguments() -> argparse.Namespace:
         help="PSNR and SSIM over kodak, bsds300 or folders (default: kodak and bsds300)",
     )
     add(
-        "--output-dir",
-        type=Path,
-        default=runs.RUNS,
-        metavar="DIR",
-        help="where table2.png, scores.csv and scores.md go (default: runs)",
+        "--restore", nargs="+", type=Path, metavar="PATH", help="noisy pictures, or folders of them"
     )
-    return parser.parse_args()
+    add("--compare", action="store_true", help="with --restore: save before and after side by side")
+    add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
+    args = parser.parse_args()
+    if args.restore and not args.output:
+        parser.error("--restore needs --output DIR, where the restored files go")
+    args.output = args.output or runs.RUNS
+    return args
 
 
 def find_models(filter: str | None = None, dataset: str | None = None) -> list[Trained]:
@@ -74,8 +83,10 @@ def find_models(filter: str | None = None, dataset: str | None = None) -> list[T
     for name, path in files.items():
         settings = runs.read_settings(path.parent) if path.name == runs.MODEL else None
         kind = settings["settings"]["filter"] if settings else name.split("-")[0]
-        if filter in (None, kind) and dataset in (None, name.partition("-")[2]) and kind in FILTERS:
-            found.append(Trained(name, FILTERS[kind], path))
+        # Without clean pictures there is nothing to show or score: captured must be asked for.
+        wanted = kind == filter or (filter is None and kind in FILTERS)
+        if wanted and dataset in (None, name.partition("-")[2]):
+            found.append(Trained(name, FILTERS.get(kind), path))
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
         raise InputError(
@@ -137,28 +148,29 @@ def show(models: list[Trained], args: argparse.Namespace) -> None:
     clean, name = picture_to_show(args.image)
     import figures
     import scores
+    from restore import restore
 
     rows = []
     for trained in models:
         model = load_model(trained.path)
         noisy = scores.test_input(trained.filter, clean, 0, args.strength)
-        pictures = [scores.to_8bit(noisy), scores.to_8bit(scores.restore(model, noisy))]
+        pictures = [scores.to_8bit(noisy), scores.to_8bit(restore(model, noisy))]
         decibels = [scores.psnr(picture, clean) for picture in pictures]
         captions = [f"{value:.2f} dB" for value in decibels]
         rows.append((trained.name, list(zip([*pictures, clean], [*captions, name], strict=True))))
         print(f"{trained.name}: {name}, noisy {captions[0]}, restored {captions[1]}", flush=True)
-    figures.save_and_show(figures.table2(rows), args.output_dir / "table2.png")
+    figures.save_and_show(figures.table2(rows), args.output / "table2.png")
 
 
 def score(models: list[Trained], args: argparse.Namespace) -> None:
     """Score every model on every dataset: a table on screen, scores.csv and scores.md."""
     sets = {dataset: test_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
-    import numpy as np
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
     import scores
+    from restore import restore
 
     rows = []
     with Progress(console=Console(stderr=True)) as progress:
@@ -170,7 +182,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
                     noisy = scores.test_input(trained.filter, clean, index, args.strength)
-                    pair = scores.to_8bit(noisy), scores.to_8bit(scores.restore(model, noisy))
+                    pair = scores.to_8bit(noisy), scores.to_8bit(restore(model, noisy))
                     values.append(
                         [
                             metric(picture, clean)
@@ -197,7 +209,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    write_tables(rows, args.output_dir)
+    write_tables(rows, args.output)
 
 
 def is_on_kodak(trained: Trained) -> bool:
@@ -223,13 +235,70 @@ def write_tables(rows: list[tuple[str, ...]], folder: Path) -> None:
     print(f"saved {folder / 'scores.csv'} and {path}")
 
 
-def main() -> None:
+def restore_files(trained: Trained, args: argparse.Namespace) -> int:
+    """Restore noisy pictures to files of the same names in --output; 2 if any failed."""
+    targets: dict[Path, Path] = {}
+    for given in args.restore:
+        for path in find_images(given) if given.is_dir() else [given]:
+            target = args.output / path.name
+            if target in targets:
+                raise InputError(f"{path} and {targets[target]} have one name: restore them apart")
+            if target.exists() and path.exists() and target.samefile(path):
+                raise InputError(f"{path} would be overwritten: give another --output")
+            targets[target] = path
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(args.output, error) from None
+    model = load_model(trained.path)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    import figures
+    from restore import restore
+
+    failed = 0
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_interactive) as progress:
+        files = progress.add_task(f"{len(targets)} pictures", total=len(targets))
+        for target, path in targets.items():
+            try:
+                photo = photos.read_photo(path)
+                color = photo.color
+                tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
+                restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
+                runs.write_whole(target, photos.encode(photo, photo.with_color(restored)))
+                if args.compare:
+                    comparison = args.output / "compare" / f"{path.name}.png"
+                    figures.save_and_show(figures.compare(color, restored), comparison, show=False)
+                progress.remove_task(tiles)
+            except InputError as error:
+                print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+                failed += 1
+            progress.advance(files)
+    print(
+        f"restored {len(targets) - failed} of {len(targets)} pictures with {trained.name}, "
+        f"into {args.output}"
+    )
+    return 2 if failed else 0
+
+
+def main() -> int:
     args = parse_arguments()
     models = find_models(args.filter, args.dataset)
+    if args.restore:
+        if len(models) > 1:
+            names = ", ".join(trained.name for trained in models)
+            raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
+        return restore_files(models[0], args)
+    models = [trained for trained in models if trained.filter]
+    if not models:
+        raise InputError("captured models have no clean pictures to show: use --restore")
     if args.score is None:
         show(models, args)
     else:
         score(models, args)
+    return 0
 
 
 if __name__ == "__main__":

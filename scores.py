@@ -1,27 +1,8 @@
-"""How pictures are restored and scored: any size, PSNR and SSIM, the same noise every time."""
+"""How restored pictures are scored: PSNR, SSIM, and the same noise every time."""
 
 import numpy as np
 
-from devices import keras
 from filters import Filter
-from model import SIZE_MULTIPLE
-
-
-def restore(model: keras.Model, image: np.ndarray) -> np.ndarray:
-    """Restore a picture of any size: reflect-padded to a multiple of 32, cropped back.
-
-    Parameters
-    ----------
-    image : float32 (height, width, 3), about [0, 1], may go beyond
-
-    Returns
-    -------
-    float32 (height, width, 3), not clipped
-    """
-    height, width = image.shape[:2]
-    padding = ((0, -height % SIZE_MULTIPLE), (0, -width % SIZE_MULTIPLE), (0, 0))
-    padded = np.pad(image, padding, mode="reflect")
-    return np.asarray(model.predict_on_batch(padded[None]))[0, :height, :width]
 
 
 def to_8bit(image: np.ndarray) -> np.ndarray:

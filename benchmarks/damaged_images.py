@@ -138,7 +138,7 @@ def main() -> int:
                     ImageFiles([path], 32), "gaussian", batch_size=1, crop_size=32
                 )[0],
                 "infer.py": lambda path=path: infer.show(
-                    trained, argparse.Namespace(image=path, strength=None, output_dir=folder)
+                    trained, argparse.Namespace(image=path, strength=None, output=folder)
                 ),
             }
             for way, feed in ways.items():

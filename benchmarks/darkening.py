@@ -29,6 +29,7 @@ from errors import run_main  # noqa: E402
 from filters import FILTERS  # noqa: E402
 from images import read_rgb  # noqa: E402
 from model import build_unet  # noqa: E402
+from restore import restore  # noqa: E402
 
 COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
 
@@ -71,7 +72,7 @@ def measure(model, filter, kind, paths) -> tuple[float, float]:
         noisy = scores.test_input(FILTERS[filter], clean, index)
         if kind is EightBit:  # such a network is also used so
             noisy = cast(noisy)
-        output = scores.to_8bit(scores.restore(model, noisy))
+        output = scores.to_8bit(restore(model, noisy))
         results.append((output.mean() / clean.mean(), scores.psnr(output, clean)))
     return tuple(np.mean(results, axis=0))
 

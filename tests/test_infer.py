@@ -11,7 +11,8 @@ from PIL import Image
 
 from devices import keras
 from model import build_unet
-from scores import psnr, restore, ssim, to_8bit
+from restore import restore
+from scores import psnr, ssim, to_8bit
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def infer(project, *arguments, **options):
 
 
 def test_without_bsds300_it_shows_matplotlibs_photo_and_says_so(project, tmp_path):
-    done = infer(project, "--output-dir", tmp_path)
+    done = infer(project, "--output", tmp_path)
     assert "BSDS300 is not there" in done.stdout
     assert "gaussian-small: grace_hopper.jpg" in done.stdout
     with Image.open(tmp_path / "table2.png") as figure:
@@ -38,7 +39,7 @@ def test_without_bsds300_it_shows_matplotlibs_photo_and_says_so(project, tmp_pat
 
 def test_one_model_on_ones_own_picture_of_any_size(project, pictures, tmp_path):
     done = infer(
-        *(project, "gaussian", "small", "--image", pictures / "7.png", "--output-dir", tmp_path)
+        *(project, "gaussian", "small", "--image", pictures / "7.png", "--output", tmp_path)
     )
     assert "7.png, noisy 2" in done.stdout
 
@@ -47,7 +48,7 @@ def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
     project, pictures, tmp_path
 ):
     for folder in ("a", "b"):
-        infer(project, "--score", pictures, "--output-dir", tmp_path / folder)
+        infer(project, "--score", pictures, "--output", tmp_path / folder)
     text = (tmp_path / "a/scores.csv").read_text()
     assert text == (tmp_path / "b/scores.csv").read_text()
     (row,) = csv.DictReader(text.splitlines())
@@ -60,7 +61,7 @@ def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
 
 def test_a_score_is_the_protocols(project, trained, pictures, tmp_path):
     """By hand: noise seeded by the picture's index, clipped, rounded, all channels, mean."""
-    infer(project, "--score", pictures, "--output-dir", tmp_path)
+    infer(project, "--score", pictures, "--output", tmp_path)
     (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     model = keras.saving.load_model(trained / "model.keras", compile=False)
     values = []

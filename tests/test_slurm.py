@@ -39,7 +39,8 @@ def run(*command: str | Path, cwd: Path | None = None, timeout: float = 120) -> 
     done = subprocess.run(
         command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
     )
-    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}"
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -140,6 +141,7 @@ def release(task: str, **changes: str) -> None:
     poll(lambda: waits(task), 60, f"{task} is queued again")
     options = [f"{key}={value}" for key, value in changes.items()]
     run("scontrol", "update", f"jobid={task}", "starttime=now+2", *options)
+    poll(lambda: not waits(task), 60, f"{task} has started again")
 
 
 def finish(job: str, seconds: float) -> list[dict[str, str]]:

@@ -1,0 +1,197 @@
+"""People's own pictures with all their bits: read as they are, written back as they were.
+
+Pillow reads and writes what has 8 bits, and all metadata; colour pictures of 16 bits, which
+it would cut to 8, go through OpenCV and tifffile.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from errors import InputError
+from images import DECODE_ERRORS, open_image, unreadable
+
+KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
+# Description, maker, model, orientation, resolution and its unit, software, date, artist,
+# copyright: what a TIFF says of its picture rather than of its bytes.
+KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture as it is stored: not turned, nothing converted but palettes.
+
+    `pixels` is uint8 or uint16, (height, width, channels): grey, grey and alpha, RGB, or RGBA.
+    """
+
+    path: Path
+    format: str
+    pixels: np.ndarray
+
+    @property
+    def color(self) -> np.ndarray:
+        """The pixels without alpha, (height, width, 3)."""
+        channels = self.pixels.shape[2]
+        return self.pixels[..., :3] if channels > 2 else np.repeat(self.pixels[..., :1], 3, axis=2)
+
+    def with_color(self, color: np.ndarray) -> np.ndarray:
+        """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
+        channels = self.pixels.shape[2]
+        if channels > 2:
+            return np.concatenate((color, self.pixels[..., 3:]), axis=2)
+        grey = np.rint(color.mean(axis=2, keepdims=True)).astype(color.dtype)
+        return np.concatenate((grey, self.pixels[..., 1:]), axis=2)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a picture with all its bits; `InputError` names the file if it cannot be."""
+    image = open_image(path)
+    try:
+        with image:
+            if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+                raise InputError(f"{path} has 32 bits per value: save it with 16 or 8")
+            if _has_16_bits(path, image):
+                pixels = _read_16_bits(path, image)
+            else:
+                pixels = np.asarray(_plain_mode(image))
+            pixels = pixels.reshape(*pixels.shape[:2], -1)
+            return Photo(path, image.format, pixels)
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from None
+
+
+def _has_16_bits(path: Path, image: Image.Image) -> bool:
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24] == 16  # the depth in IHDR
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,))) == 16  # BitsPerSample
+    return False
+
+
+def _read_16_bits(path: Path, image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # grey, which Pillow reads whole
+        return np.asarray(image).astype(np.uint16)
+    import cv2
+
+    encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ValueError("its 16-bit pixels cannot be decoded")
+    order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(pixels, order)
+
+
+def _plain_mode(image: Image.Image) -> Image.Image:
+    """Bring an 8-bit picture to grey, grey and alpha, RGB or RGBA, whichever loses nothing."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        if image.has_transparency_data and not image.mode.endswith("A"):
+            return image.convert(image.mode + "A")
+        image.load()
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def encode(photo: Photo, pixels: np.ndarray) -> bytes:
+    """Return `pixels` as a file of `photo`'s format, with its metadata.
+
+    Parameters
+    ----------
+    pixels : of the shape and type of `photo.pixels`
+    """
+    with open_image(photo.path) as source:
+        file = io.BytesIO()
+        if pixels.dtype == np.uint16:
+            encoder = _encode_png16 if photo.format == "PNG" else _encode_tiff16
+            return encoder(photo, source, pixels)
+        options = {
+            key: source.info[key] for key in ("icc_profile", "exif", "dpi") if source.info.get(key)
+        }
+        if photo.format == "JPEG":
+            sampling = JpegImagePlugin.get_sampling(source)
+            options |= {"quality": JPEG_QUALITY} | (
+                {"subsampling": sampling} if sampling > -1 else {}
+            )
+        elif photo.format == "WEBP":
+            lossless = b"VP8L" in riff_chunks(photo.path.read_bytes())
+            options |= {"lossless": lossless, "quality": JPEG_QUALITY}
+        elif photo.format == "TIFF":
+            options.pop("exif", None)
+            options["compression"] = source.info.get("compression")
+            options["tiffinfo"] = {
+                tag: source.tag_v2[tag] for tag in KEPT_TIFF_TAGS if tag in source.tag_v2
+            }
+        squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        Image.fromarray(squeezed).save(file, photo.format, **options)
+        return file.getvalue()
+
+
+def _encode_png16(photo: Photo, source: Image.Image, pixels: np.ndarray) -> bytes:
+    """Encode a 16-bit PNG and give it the ancillary chunks of the source."""
+    import cv2
+
+    if pixels.shape[2] > 2:
+        order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        pixels = cv2.cvtColor(pixels, order)
+    encoded = cv2.imencode(".png", pixels)[1].tobytes()
+    kept = b"".join(
+        chunk for name, chunk in png_chunks(photo.path.read_bytes()) if name in KEPT_PNG_CHUNKS
+    )
+    header_end = 8 + 25  # the signature and IHDR
+    return encoded[:header_end] + kept + encoded[header_end:]
+
+
+def png_chunks(contents: bytes):
+    """Yield (name, whole chunk) of a PNG file, in order."""
+    place = 8
+    while place + 12 <= len(contents):
+        length, name = struct.unpack(">I4s", contents[place : place + 8])
+        yield name, contents[place : place + 12 + length]
+        place += 12 + length
+
+
+def riff_chunks(contents: bytes) -> list[bytes]:
+    """Return the names of a WebP file's chunks: VP8L holds lossless pixels."""
+    names, place = [], 12
+    while place + 8 <= len(contents):
+        name, length = struct.unpack("<4sI", contents[place : place + 8])
+        names.append(name)
+        place += 8 + length + length % 2
+    return names
+
+
+def _encode_tiff16(photo: Photo, source: Image.Image, pixels: np.ndarray) -> bytes:
+    import tifffile
+
+    file = io.BytesIO()
+    grey = pixels.shape[2] < 3
+    alpha = pixels.shape[2] in (2, 4)
+    tags = source.tag_v2
+    extra = []
+    for tag in KEPT_TIFF_TAGS:
+        if isinstance(tags.get(tag), str):
+            extra.append((tag, 2, 0, tags[tag], True))
+        elif tag == 274 and tag in tags:
+            extra.append((tag, 3, 1, tags[tag], True))
+    resolution = [float(tags[tag]) for tag in (282, 283) if tag in tags]
+    tifffile.imwrite(
+        file,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        photometric="minisblack" if grey else "rgb",
+        extrasamples=["unassalpha"] if alpha else None,
+        compression="zlib" if source.info.get("compression", "raw") != "raw" else None,
+        iccprofile=source.info.get("icc_profile"),
+        resolution=resolution if len(resolution) == 2 else None,
+        resolutionunit=tags.get(296),
+        extratags=extra,
+        metadata=None,
+        software=False,
+    )
+    return file.getvalue()

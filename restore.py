@@ -1,0 +1,85 @@
+"""Restore pictures of any size, in overlapping tiles where they are large."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from devices import keras
+from model import SIZE_MULTIPLE
+
+# An output pixel depends on input pixels at most this far away. A 3x3 convolution at level l,
+# where a pixel stands for 2^l, sees 2^l further: 1 + 1 + 2 + 4 + 8 + 16 + 32 in the encoder,
+# 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
+# The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
+HALO = 160
+MAX_TILE = 1280  # pixels on a side, the halo included: about 1.5 GB in float32
+
+
+def restore(
+    model: keras.Model,
+    image: np.ndarray,
+    max_tile: int = MAX_TILE,
+    advance: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Restore a picture of any size.
+
+    It is reflect-padded to a multiple of 32 and cropped back. Large pictures go through in
+    tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
+    is that of the whole picture at once up to rounding, in bounded memory.
+
+    Parameters
+    ----------
+    image : (height, width, 3)
+        float32, about [0, 1], and may go beyond; or uint8 or uint16.
+    max_tile : int
+        Pixels on a tile's side, more than twice `HALO`.
+    advance : callable, optional
+        Called with the number of pixels done after each tile.
+
+    Returns
+    -------
+    (height, width, 3)
+        float32, not clipped; or, for an image of integers, clipped and rounded to its type.
+    """
+    height, width = image.shape[:2]
+    integers = image.dtype.kind == "u"
+    top_value = np.float32(np.iinfo(image.dtype).max if integers else 1)
+    result = np.empty_like(image) if integers else np.empty(image.shape, np.float32)
+    for rows, kept_rows in _spans(height, max_tile):
+        for columns, kept_columns in _spans(width, max_tile):
+            tile = image[rows.start : rows.stop, columns.start : columns.stop]
+            padding = [
+                (0, len(span) - n) for span, n in zip((rows, columns), tile.shape, strict=False)
+            ]
+            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect") / top_value
+            restored = np.asarray(model.predict_on_batch(tile[None].astype(np.float32)))[0]
+            restored = restored[
+                kept_rows.start - rows.start : kept_rows.stop - rows.start,
+                kept_columns.start - columns.start : kept_columns.stop - columns.start,
+            ]
+            if integers:
+                restored = np.rint(np.clip(restored, 0, 1) * top_value)
+            result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
+                restored
+            )
+            if advance:
+                advance(restored.shape[0] * restored.shape[1])
+    return result
+
+
+def _spans(length: int, max_tile: int) -> Iterator[tuple[range, range]]:
+    """Cut an axis into tiles of one size: yield (the tile, the part of it to keep).
+
+    Tiles start at multiples of 32; the last one may reach past the end, to be padded.
+    """
+    padded = -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    count = max(1, math.ceil((padded - 2 * HALO) / (max_tile - 2 * HALO)))
+    size = math.ceil((padded + (count - 1) * 2 * HALO) / count / SIZE_MULTIPLE) * SIZE_MULTIPLE
+    size = min(size, padded)
+    kept = 0
+    for number in range(count):
+        start = min(number * (size - 2 * HALO), padded - size)
+        stop = length if number == count - 1 else start + size - HALO
+        yield range(start, start + size), range(kept, stop)
+        kept = stop

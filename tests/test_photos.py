@@ -1,0 +1,192 @@
+"""People's own pictures: what goes in comes out as the same kind of file, restored."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from conftest import REPOSITORY, one_error_line, run_script
+from PIL import Image, ImageCms
+
+import photos
+from deadleaves import dead_leaves
+from model import build_unet
+from restore import HALO, _spans, restore
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]
+ALPHA = np.tile(np.arange(96, dtype=np.uint8), (80, 1))
+DEEP = RGB.astype(np.uint16) * 257 + np.arange(96, dtype=np.uint16)[None, :, None]  # all 16 bits
+RGBA, RGBA16 = np.dstack([RGB, ALPHA]), np.dstack([DEEP, ALPHA.astype(np.uint16) * 250])
+
+
+def pillow(array, **options):
+    return lambda path: Image.fromarray(array).save(path, **options)
+
+
+def cv2_png(array):
+    order = [2, 1, 0, 3][: array.shape[2]]
+    return lambda path: cv2.imwrite(str(path), np.ascontiguousarray(array[..., order]))
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    tags[0x010F] = "a camera"
+    return tags
+
+
+KINDS = {
+    "rgb8.png": (pillow(RGB, icc_profile=ICC, exif=exif(6)), RGB),
+    "grey8.png": (pillow(RGB[..., 0]), RGB[..., :1]),
+    "greyalpha8.png": (pillow(np.dstack([RGB[..., 0], ALPHA])), None),
+    "rgba8.png": (pillow(RGBA), RGBA),
+    "palette.png": (lambda path: Image.fromarray(RGB).quantize(64).save(path), None),
+    "grey16.png": (pillow(DEEP[..., 0]), DEEP[..., :1]),
+    "rgb16.png": (cv2_png(DEEP), DEEP),
+    "rgba16.png": (cv2_png(RGBA16), RGBA16),
+    "rgb8.tif": (pillow(RGB, icc_profile=ICC, compression="tiff_lzw"), RGB),
+    "grey8.tif": (pillow(RGB[..., 0]), RGB[..., :1]),
+    "grey16.tif": (pillow(DEEP[..., 0]), DEEP[..., :1]),
+    "rgb16.tif": (lambda path: tifffile.imwrite(path, DEEP, iccprofile=ICC), DEEP),
+    "rgb16lzw.tif": (lambda path: cv2.imwrite(str(path), DEEP[..., ::-1]), DEEP),
+    "rgba16.tif": (
+        lambda path: tifffile.imwrite(path, RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
+        RGBA16,
+    ),
+    "lossless.webp": (pillow(RGB, lossless=True, icc_profile=ICC), RGB),
+    "lossy.webp": (pillow(RGB, quality=90), None),
+    "rgb.bmp": (pillow(RGB), RGB),
+    "grey.jpg": (pillow(RGB[..., 0], quality=95), None),
+} | {
+    f"turned{n}.jpg": (pillow(RGB, quality=95, icc_profile=ICC, exif=exif(n)), None)
+    for n in range(1, 9)
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, trained):
+    folder = tmp_path_factory.mktemp("project")
+    for path in REPOSITORY.glob("*.py"):
+        shutil.copy(path, folder)
+    shutil.copytree(trained, folder / "runs/gaussian-small")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def round_trip(project, tmp_path_factory):
+    """A folder of every kind, and what `infer.py --restore --compare` made of it."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out") / "new"
+    for name, (write, _) in KINDS.items():
+        write(source / name)
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    done = run_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", source),
+        *("--output", target, "--compare"),
+    )
+    assert f"restored {len(KINDS)} of {len(KINDS)}" in done.stdout
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+    return source, target
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_comes_back_as_it_was_but_restored(round_trip, name):
+    source, target = (folder / name for folder in round_trip)
+    before, after = photos.read_photo(source), photos.read_photo(target)
+    assert after.format == before.format
+    assert after.pixels.shape == before.pixels.shape
+    assert after.pixels.dtype == before.pixels.dtype
+    if before.pixels.shape[2] in (2, 4):
+        np.testing.assert_array_equal(after.pixels[..., -1], before.pixels[..., -1])
+    assert not np.array_equal(after.color, before.color)
+    with Image.open(source) as a, Image.open(target) as b:
+        assert b.size == a.size
+        assert b.info.get("icc_profile") == a.info.get("icc_profile")
+        assert dict(b.getexif()).get(0x0112) == dict(a.getexif()).get(0x0112)
+        if a.format != "TIFF":
+            assert dict(b.getexif()) == dict(a.getexif())
+        assert b.mode == a.mode or name == "palette.png"  # which may need more colours
+    with Image.open(round_trip[1] / "compare" / f"{name}.png") as comparison:
+        assert min(comparison.size) > 500
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, pixels) in KINDS.items() if pixels is not None]
+)
+def test_all_bits_are_read_and_written(tmp_path, name):
+    write, pixels = KINDS[name]
+    write(tmp_path / name)
+    photo = photos.read_photo(tmp_path / name)
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    (tmp_path / f"again.{name}").write_bytes(photos.encode(photo, photo.pixels))
+    np.testing.assert_array_equal(photos.read_photo(tmp_path / f"again.{name}").pixels, pixels)
+
+
+def test_an_input_is_never_overwritten(project, tmp_path):
+    KINDS["rgb8.png"][0](tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    done = run_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.png"),
+        *("--output", tmp_path),
+        check=2,
+    )
+    assert "a.png would be overwritten" in one_error_line(done)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    KINDS["rgb8.png"][0](source / "good.png")
+    (source / "bad.png").write_text("no picture")
+    done = run_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", source),
+        *("--output", tmp_path / "out"),
+        check=2,
+    )
+    assert "bad.png cannot be read" in one_error_line(done)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+@pytest.mark.parametrize("size", [(500, 700), (1000, 420), (333, 512)])
+def test_tiles_are_the_whole_to_within_1_255th(size):
+    model = build_unet()
+    image = read_like(size)
+    whole = restore(model, image, max_tile=4096)
+    done = []
+    tiled = restore(model, image, max_tile=384, advance=done.append)
+    assert len(done) > 1
+    assert sum(done) == size[0] * size[1]
+    assert np.abs(tiled - whole).max() < 1e-4 * np.abs(whole).max()
+
+
+def read_like(size) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.random((*size, 3), dtype=np.float32)
+
+
+def test_the_halo_is_the_receptive_field():
+    """No pixel further away than HALO changes an output pixel; some nearly so far do."""
+    model = build_unet()
+    image = read_like((416, 416))
+    changed = image.copy()
+    changed[:32] += 10
+    reached = np.abs(restore(model, changed) - restore(model, image)).max((1, 2)) > 0
+    furthest = np.flatnonzero(reached).max() - 31
+    assert 96 < furthest <= HALO
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 384, 385, 1000, 4321, 12000])
+@pytest.mark.parametrize("max_tile", [384, 1280])
+def test_tiles_cover_an_axis_once_with_a_halo_on_each_side(length, max_tile):
+    spans = list(_spans(length, max_tile))
+    kept = [i for _, keep in spans for i in keep]
+    assert kept == list(range(length))
+    assert len({len(tile) for tile, _ in spans}) == 1  # one shape, compiled once
+    for tile, keep in spans:
+        assert tile.start % 32 == 0
+        assert len(tile) % 32 == 0
+        assert len(tile) <= max_tile
+        assert keep.start == 0 or keep.start - tile.start >= HALO
+        assert keep.stop == length or tile.stop - keep.stop >= HALO
