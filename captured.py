@@ -17,6 +17,7 @@ from photos import read_photo
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
 MAX_SHIFT = 0.5  # pixels
+PRINTED = 20  # scenes
 MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift is measured on
 
 
@@ -129,8 +130,9 @@ def training_scenes(folder: Path, crop_size: int) -> tuple[Scenes, Scenes]:
 def inspect(scenes: Scenes, out=print) -> float:
     """Measure the scenes' exposures against each other, and say what was found.
 
-    Prints a line per scene: the largest relative difference in brightness and the largest
-    shift against the first exposure, with a warning past `MAX_BRIGHTNESS` and `MAX_SHIFT`.
+    Prints a line per scene (of many scenes, the first few): the largest relative difference
+    in brightness and the largest shift against the first exposure, with a warning for every
+    scene past `MAX_BRIGHTNESS` or `MAX_SHIFT`.
 
     Returns
     -------
@@ -151,7 +153,7 @@ def inspect(scenes: Scenes, out=print) -> float:
             "rounds it, alike in all exposures, so it is not independent; raw files "
             "converted to 16-bit TIFF or PNG restore better"
         )
-    for scene, exposures in zip(scenes.scenes, scenes, strict=True):
+    for number, (scene, exposures) in enumerate(zip(scenes.scenes, scenes, strict=True)):
         digests = {}
         for path in scene.paths:
             twin = digests.setdefault(hashlib.sha256(path.read_bytes()).digest(), path)
@@ -164,10 +166,14 @@ def inspect(scenes: Scenes, out=print) -> float:
             brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
             shift = max(shift, _shift(first, other))
             floors.append(float(np.mean((first - other) ** 2)) / 2)
-        out(
-            f"scene {scene.name}: {len(scene.paths)} exposures, brightness within "
-            f"{brightness:.1%}, shift {shift:.1f} pixels, noise {255 * floors[-1] ** 0.5:.1f}/255"
-        )
+        if number == PRINTED:
+            out(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
+        if number < PRINTED:
+            noise = 255 * floors[-1] ** 0.5
+            out(
+                f"scene {scene.name}: {len(scene.paths)} exposures, brightness within "
+                f"{brightness:.1%}, shift {shift:.1f} pixels, noise {noise:.1f}/255"
+            )
         if brightness > MAX_BRIGHTNESS:
             out(
                 f"warning: the exposures of {scene.name} differ in brightness by more than "

@@ -14,7 +14,7 @@ import numpy as np
 from deadleaves import CROPS_PER_PICTURE, WINDOW, dead_leaves
 from devices import keras
 from errors import InputError, run_main
-from filters import FILTERS, Filter, bernoulli, bernoulli_mask, gaussian, poisson, text
+from filters import FILTERS, Filter, bernoulli, bernoulli_mask, gaussian, impulse, poisson, text
 from images import LARGE, ImageFiles, find_images, read_rgb
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "bernoulli",
     "bernoulli_mask",
     "gaussian",
+    "impulse",
     "poisson",
     "text",
 ]

@@ -20,16 +20,16 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-import devices  # noqa: E402
-import scores  # noqa: E402
-from data import NoisyDataset  # noqa: E402
-from datasets import test_paths, training_images  # noqa: E402
-from devices import keras  # noqa: E402
-from errors import run_main  # noqa: E402
-from filters import FILTERS  # noqa: E402
-from images import read_rgb  # noqa: E402
-from model import build_unet  # noqa: E402
-from restore import restore  # noqa: E402
+import devices
+import scores
+from data import NoisyDataset
+from datasets import test_paths, training_images
+from devices import keras
+from errors import run_main
+from filters import FILTERS
+from images import read_rgb
+from model import build_unet
+from restore import restore
 
 COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
 
