@@ -1,0 +1,78 @@
+"""The study: does noise on the targets change what the network learns? Every run of it.
+
+    python benchmarks/study.py                 what is not trained yet, one run after the other
+    python benchmarks/study.py --list          what there is to train, and what is done
+    python benchmarks/study.py gaussian-bsds300 gaussian-bsds300-clean
+
+Each run is a plain `train_model.py` with one recipe and the same number of steps, so that only
+what its name says differs. Killed and started again it goes on. A finished run's network goes to
+pretrained/ or, where users have no use for it, to results/networks/, and its history to
+results/histories/.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECIPE = "--epochs 40 --steps 200 --batch 16 --crop 64 --learning-rate 1e-3 --schedule cosine"
+LITERAL = "--epochs 40 --steps 200 --batch 16 --crop 64"  # the report's constant 1e-4
+FILTERS = ("gaussian", "poisson", "bernoulli", "text")
+
+RUNS = {f"{filter}-bsds300": f"{filter} bsds300 {RECIPE}" for filter in FILTERS}
+RUNS |= {
+    f"{filter}-bsds300-clean": f"{RUNS[f'{filter}-bsds300']} --clean-targets" for filter in FILTERS
+}
+RUNS |= {
+    "text-bsds300-l1": f"text bsds300 --loss l1 {RECIPE}",
+    "text-bsds300-l1-clean": f"text bsds300 --loss l1 --clean-targets {RECIPE}",
+}
+RUNS |= {f"{filter}-kodak": f"{filter} kodak {RECIPE}" for filter in FILTERS}
+RUNS |= {"gaussian-deadleaves": f"gaussian deadleaves {RECIPE}"}
+RUNS |= {"gaussian-bsds300-literal": f"gaussian bsds300 {LITERAL}"}
+for seed in (1, 2):
+    for clean in ("", "-clean"):
+        name = f"gaussian-bsds300{clean}"
+        RUNS[f"{name}-seed{seed}"] = f"{RUNS[name]} --seed {seed}"
+# The twins with clean targets, other seeds and the literal settings are for comparison only.
+SHIPPED = [name for name in RUNS if not any(x in name for x in ("clean", "seed", "literal"))]
+
+
+def home(name: str) -> Path:
+    return REPOSITORY / ("pretrained" if name in SHIPPED else "results/networks") / f"{name}.keras"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="runs (default: all)")
+    parser.add_argument(
+        "--list", action="store_true", help="list the runs and whether they are done"
+    )
+    args = parser.parse_args()
+    unknown = set(args.names) - set(RUNS)
+    if unknown:
+        parser.error(f"no such run: {', '.join(sorted(unknown))} (--list shows them)")
+    for name in args.names or RUNS:
+        if args.list:
+            print(
+                f"{'done' if home(name).exists() else '-':5} {name:28} train_model.py {RUNS[name]}"
+            )
+            continue
+        if home(name).exists():
+            continue
+        command = [sys.executable, "train_model.py", *RUNS[name].split(), "--name", name]
+        code = subprocess.run(command, cwd=REPOSITORY).returncode
+        if code:
+            return code
+        history = REPOSITORY / f"results/histories/{name}.csv"
+        for target, source in ((home(name), "model.keras"), (history, "history.csv")):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / "runs" / name / source, target)
+        print(f"{name} is done: {home(name)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
