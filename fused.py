@@ -31,7 +31,7 @@ class UpsampledConvolution(keras.layers.Layer):
         first = ops.pad(kernel[:, :, : x.shape[-1]], ((1, 1), (1, 1), (0, 0), (0, 0)))
         summed = first[1:, 1:] + first[:-1, 1:] + first[1:, :-1] + first[:-1, :-1]
         # A transposed convolution turns its kernel round, and has its channels the other way.
-        transposed = ops.transpose(ops.flip(summed, (0, 1)), (0, 1, 3, 2))
+        transposed = ops.transpose(summed[::-1, ::-1], (0, 1, 3, 2))
         second = kernel[:, :, x.shape[-1] :]
         skip = ops.cast(skip, x.dtype)
         y = ops.conv_transpose(x, ops.cast(transposed, x.dtype), strides=2, padding="same")
