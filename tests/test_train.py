@@ -84,6 +84,7 @@ def test_other_settings_are_refused_with_what_differs(trained, pictures):
     ("filter", "options", "name"),
     [
         ("bernoulli", (), "bernoulli-PICTURES"),
+        ("impulse", (), "impulse-PICTURES"),  # with L0
         ("text", ("--loss", "l1", "--schedule", "cosine"), "text-PICTURES-l1"),
         ("poisson", ("--clean-targets", "--precision", "bfloat16"), "poisson-PICTURES-clean"),
     ],
