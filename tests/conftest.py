@@ -1,5 +1,7 @@
 """What the tests share: small pictures, and scripts run as a user runs them."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +18,6 @@ SMALL = ("--epochs", "2", "--steps", "4", "--batch", "2", "--crop", "32")
 
 def run_script(script: str, *arguments, check: int | None = 0, **environment: str):
     """Run a script in a process of its own; fail with its output unless it exits with `check`."""
-    import os
-
     done = subprocess.run(
         [sys.executable, REPOSITORY / script, *map(str, arguments)],
         capture_output=True,
@@ -55,4 +55,14 @@ def trained(tmp_path_factory, pictures) -> Path:
     done = run_script("train_model.py", "gaussian", pictures, *SMALL, "--output-dir", runs)
     folder = runs / f"gaussian-{pictures.name}"
     (folder / "output.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, trained):
+    """A copy of the project's code with one trained model, gaussian-small, and no data."""
+    folder = tmp_path_factory.mktemp("project")
+    for path in REPOSITORY.glob("*.py"):
+        shutil.copy(path, folder)
+    shutil.copytree(trained, folder / "runs/gaussian-small")
     return folder

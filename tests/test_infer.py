@@ -6,23 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, one_error_line, run_script
+from conftest import one_error_line, run_script
 from PIL import Image
 
 from devices import keras
 from model import build_unet
 from restore import restore
 from scores import psnr, ssim, to_8bit
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory, trained):
-    """A copy of the project's code with one trained model, gaussian-small, and no data."""
-    folder = tmp_path_factory.mktemp("project")
-    for path in REPOSITORY.glob("*.py"):
-        shutil.copy(path, folder)
-    shutil.copytree(trained, folder / "runs/gaussian-small")
-    return folder
 
 
 def infer(project, *arguments, **options):

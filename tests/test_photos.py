@@ -1,12 +1,10 @@
 """People's own pictures: what goes in comes out as the same kind of file, restored."""
 
-import shutil
-
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import REPOSITORY, one_error_line, run_script
+from conftest import one_error_line, run_script
 from PIL import Image, ImageCms
 
 import photos
@@ -63,15 +61,6 @@ KINDS = {
     f"turned{n}.jpg": (pillow(RGB, quality=95, icc_profile=ICC, exif=exif(n)), None)
     for n in range(1, 9)
 }
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, trained):
-    folder = tmp_path_factory.mktemp("project")
-    for path in REPOSITORY.glob("*.py"):
-        shutil.copy(path, folder)
-    shutil.copytree(trained, folder / "runs/gaussian-small")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -154,3 +154,15 @@ def test_fresh_keeps_the_old_run_under_another_name(pictures, tmp_path):
         )
     assert (tmp_path / "a.1/model.keras").read_bytes()
     assert (tmp_path / "a/model.keras").exists()
+
+
+def test_a_failed_download_names_the_way_to_train_without_a_network(project):
+    done = run_script(
+        project / "train_model.py",
+        *("gaussian", "kodak"),
+        check=2,
+        http_proxy="http://127.0.0.1:9",
+    )
+    line = done.stderr.splitlines()[-1]
+    assert "http://r0k.us/graphics/kodak/kodak/kodim01.png" in line
+    assert "python train_model.py gaussian deadleaves" in line
