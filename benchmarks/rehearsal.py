@@ -41,6 +41,9 @@ BLACK, RANGE = 0.1, 0.7  # where black and white are in the file's values
 GAIN, READ_NOISE = 0.01, 0.02  # variance = GAIN x + READ_NOISE^2: 26/255 for white, 5/255 for black
 
 
+TRAINING = BSDS300 / "images/train"
+
+
 def to_file_values(clean: np.ndarray) -> np.ndarray:
     return np.float32(BLACK + RANGE * (clean / 255))
 
@@ -60,12 +63,19 @@ def save(path: Path, pixels: np.ndarray) -> None:
 class CleanTargets(CapturedPairs):
     """The same crops of the same inputs, with the hidden clean picture as the target."""
 
+    def __init__(self, scenes, **options):
+        super().__init__(scenes, **options)
+        self._clean = [
+            np.rint(to_file_values(read_rgb(TRAINING / f"{scene.name}.jpg")) * 65535).astype(
+                np.uint16
+            )
+            for scene in scenes.scenes
+        ]
+
     def _pair(self, k, crops, noise, target_noise):
         exposures = self.images[k]
         chosen = noise.choice(len(exposures), 2, replace=False)[0]
-        clean = read_rgb(BSDS300 / f"images/train/{self.images.scenes[k].name}.jpg")
-        clean = np.rint(to_file_values(clean) * 65535).astype(np.uint16)
-        return *self._cut(crops, exposures[chosen], clean), 1
+        return *self._cut(crops, exposures[chosen], self._clean[k]), 1
 
 
 def psnr(pixels: np.ndarray, clean: np.ndarray) -> float:
@@ -83,7 +93,7 @@ def main() -> None:
     recipe = {"batch_size": 8, "crop_size": 64, "steps": args.steps, "seed": 0}
     with tempfile.TemporaryDirectory() as temporary:
         scenes, noisy = Path(temporary, "scenes"), Path(temporary, "noisy")
-        for k, path in enumerate(find_images(BSDS300 / "images/train")):
+        for k, path in enumerate(find_images(TRAINING)):
             rng = np.random.default_rng((1, k))
             for exposure in range(2 + k % 4):
                 save(scenes / path.stem / f"{exposure}.png", expose(read_rgb(path), rng))
