@@ -107,13 +107,13 @@ def compare(before: np.ndarray, after: np.ndarray) -> Figure:
     height, width = after.shape[:2]
     size = max(32, min(height, width) // 8)
     # Where neighbours differ most in the restored picture, block by block.
-    steps = np.abs(np.diff(after.mean(2), axis=1))[: height // size * size, : width // size * size]
-    steps = np.pad(steps, ((0, 0), (0, -steps.shape[1] % size)))
-    blocks = steps.reshape(max(1, steps.shape[0] // size), -1, steps.shape[1] // size, size)
+    steps = np.zeros((-(-height // size) * size, -(-width // size) * size), np.float32)
+    steps[:height, : width - 1] = np.abs(np.diff(after.mean(2), axis=1))
+    blocks = steps.reshape(steps.shape[0] // size, size, steps.shape[1] // size, size)
     row, column = np.unravel_index(blocks.sum((1, 3)).argmax(), (blocks.shape[0], blocks.shape[2]))
     part = np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
     step = max(1, max(height, width) // 1600)  # as many pixels as the figure can show
-    ratios = [height / width, 1]
+    ratios = [min(height / width, 3), 1]
     figure, axes = plt.subplots(
         2, 2, figsize=(10, 5 * sum(ratios) + 0.5), height_ratios=ratios, layout="constrained"
     )

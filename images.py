@@ -107,7 +107,7 @@ def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
 def unreadable(path: Path, error: BaseException) -> InputError:
     """Return the one line for what Pillow raised on a file."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    reason = reason.replace(repr(str(path)), "the file")
+    reason = reason.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
     return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")
 
 

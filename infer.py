@@ -25,7 +25,7 @@ import runs
 from datasets import BSDS300, test_paths
 from errors import InputError, run_main, write_failure
 from filters import FILTERS, Filter
-from images import find_images, read_rgb
+from images import DECODE_ERRORS, SUFFIXES, read_rgb, unreadable
 from options import CAPTURED
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
@@ -63,6 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--restore", nargs="+", type=Path, metavar="PATH", help="noisy pictures, or folders of them"
     )
+    add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add("--compare", action="store_true", help="with --restore: save before and after side by side")
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
@@ -72,7 +73,9 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def find_models(filter: str | None = None, dataset: str | None = None) -> list[Trained]:
+def find_models(
+    filter: str | None = None, dataset: str | None = None, captured: bool = False
+) -> list[Trained]:
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
 
     Raises `InputError` where there is none; it says which command trains one.
@@ -84,9 +87,14 @@ def find_models(filter: str | None = None, dataset: str | None = None) -> list[T
         settings = runs.read_settings(path.parent) if path.name == runs.MODEL else None
         kind = settings["settings"]["filter"] if settings else name.split("-")[0]
         # Without clean pictures there is nothing to show or score: captured must be asked for.
-        wanted = kind == filter or (filter is None and kind in FILTERS)
-        if wanted and dataset in (None, name.partition("-")[2]):
+        wanted = kind == filter or (filter is None and (captured or kind in FILTERS))
+        names = {name, name.partition("-")[2]}  # train_model.py --name gives any
+        if wanted and (
+            dataset is None or dataset in names or Path(dataset).resolve().name in names
+        ):
             found.append(Trained(name, FILTERS.get(kind), path))
+    if not found and filter is None and find_any_captured():
+        raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
         raise InputError(
@@ -94,6 +102,11 @@ def find_models(filter: str | None = None, dataset: str | None = None) -> list[T
             f"train it with python train_model.py {filter or 'gaussian'} {dataset or 'kodak'}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
+
+
+def find_any_captured() -> bool:
+    names = [path.parent.name for path in runs.RUNS.glob(f"*/{runs.MODEL}")]
+    return any(name.startswith(CAPTURED) for name in names)
 
 
 def load_model(path: Path):
@@ -235,21 +248,48 @@ def write_tables(rows: list[tuple[str, ...]], folder: Path) -> None:
     print(f"saved {folder / 'scores.csv'} and {path}")
 
 
-def restore_files(trained: Trained, args: argparse.Namespace) -> int:
-    """Restore noisy pictures to files of the same names in --output; 2 if any failed."""
-    targets: dict[Path, Path] = {}
+def files_to_restore(args: argparse.Namespace) -> dict[Path, Path]:
+    """Map each file to make to the picture it is made of; folders are searched to the bottom.
+
+    Raises `InputError` where two would have one name, or a picture would be overwritten.
+    """
+    made: dict[Path, Path] = {}
+    output = args.output.resolve()
     for given in args.restore:
-        for path in find_images(given) if given.is_dir() else [given]:
-            target = args.output / path.name
-            if target in targets:
-                raise InputError(f"{path} and {targets[target]} have one name: restore them apart")
+        sources = [(given, Path(given.name))]
+        if given.is_dir():
+            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
+            inside = [path for path in inside if output not in path.resolve().parents]
+            pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
+            if not pictures:
+                raise InputError(f"{given} holds no image ({', '.join(SUFFIXES)})")
+            if others := sorted(set(inside) - set(pictures)):
+                print(f"left out {len(others)} files of other kinds: {others[0]}, ...")
+            sources = [(path, path.relative_to(given)) for path in pictures]
+        for path, name in sources:
+            target = args.output / name
+            if target in made:
+                raise InputError(f"{path} and {made[target]} have one name: restore them apart")
             if target.exists() and path.exists() and target.samefile(path):
                 raise InputError(f"{path} would be overwritten: give another --output")
-            targets[target] = path
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_failure(args.output, error) from None
+            made[target] = path
+    return made
+
+
+def restore_files(trained: Trained, args: argparse.Namespace) -> int:
+    """Restore noisy pictures to files of the same names in --output; 2 if any failed.
+
+    What is there already is kept, so that a restoring that was stopped goes on.
+    """
+    targets = files_to_restore(args)
+    there = [target for target in targets if target.exists()]
+    if there and not args.overwrite:
+        print(
+            f"{len(there)} files are there already and kept, {there[0]} first: --overwrite redoes"
+        )
+        targets = {target: path for target, path in targets.items() if target not in there}
+    if args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output} is a file: name a folder with --output")
     model = load_model(trained.path)
     from rich.console import Console
     from rich.progress import Progress
@@ -267,12 +307,20 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
                 color = photo.color
                 tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
                 restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
-                runs.write_whole(target, photos.encode(photo, photo.with_color(restored)))
+                pixels = photo.with_color(restored)
+                make_folder(target.parent)
+                runs.write_whole(target, photos.encode(photo, pixels))
                 if args.compare:
-                    comparison = args.output / "compare" / f"{path.name}.png"
-                    figures.save_and_show(figures.compare(color, restored), comparison, show=False)
+                    after = photos.Photo(path, photo.format, pixels).color
+                    shown = [photos.upright(photo, picture) for picture in (color, after)]
+                    comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
+                    figures.save_and_show(figures.compare(*shown), comparison, show=False)
+                elif not console.is_interactive:
+                    print(f"restored {target}", flush=True)
                 progress.remove_task(tiles)
-            except InputError as error:
+            except (InputError, *DECODE_ERRORS) as error:
+                if not isinstance(error, InputError):
+                    error = unreadable(path, error)
                 print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
                 failed += 1
             progress.advance(files)
@@ -283,16 +331,22 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(folder, error) from None
+
+
 def main() -> int:
     args = parse_arguments()
-    models = find_models(args.filter, args.dataset)
+    models = find_models(args.filter, args.dataset, captured=bool(args.restore))
     if args.restore:
         if len(models) > 1:
             names = ", ".join(trained.name for trained in models)
             raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
         return restore_files(models[0], args)
-    models = [trained for trained in models if trained.filter]
-    if not models:
+    if args.filter == CAPTURED:
         raise InputError("captured models have no clean pictures to show: use --restore")
     if args.score is None:
         show(models, args)

@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import shlex
 import sys
 from pathlib import Path
 
@@ -140,6 +141,12 @@ def run_name(args: argparse.Namespace) -> str:
     return "-".join(parts)
 
 
+def usage(filter: str, name: str) -> str:
+    """The command that uses the trained model of a run folder."""
+    command = f"python infer.py {shlex.join((filter, name.removeprefix(f'{filter}-')))}"
+    return f"{command} --restore PICTURES --output DIR" if filter == CAPTURED else command
+
+
 def settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     known = args.dataset in NAMES
@@ -169,7 +176,7 @@ def about(device: str) -> dict:
 
     packages = ("keras", "tensorflow", "numpy", "pillow")
     return {
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "device": device,
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from errors import InputError
 from images import DECODE_ERRORS, open_image, unreadable
@@ -19,6 +19,7 @@ KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt"
 # Description, maker, model, orientation, resolution and its unit, software, date, artist,
 # copyright: what a TIFF says of its picture rather than of its bytes.
 KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
+PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 JPEG_QUALITY = 95
 
 
@@ -42,7 +43,9 @@ class Photo:
     def with_color(self, color: np.ndarray) -> np.ndarray:
         """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
         channels = self.pixels.shape[2]
-        if channels > 2:
+        if channels == 3:
+            return color
+        if channels == 4:
             return np.concatenate((color, self.pixels[..., 3:]), axis=2)
         grey = np.rint(color.mean(axis=2, keepdims=True)).astype(color.dtype)
         return np.concatenate((grey, self.pixels[..., 1:]), axis=2)
@@ -53,6 +56,9 @@ def read_photo(path: Path) -> Photo:
     image = open_image(path)
     try:
         with image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # whose others are a preview or a depth map
+                raise InputError(f"{path} holds {frames} pictures: save each as a file of its own")
             if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
                 raise InputError(f"{path} has 32 bits per value: save it with 16 or 8")
             if _has_16_bits(path, image):
@@ -60,7 +66,7 @@ def read_photo(path: Path) -> Photo:
             else:
                 pixels = np.asarray(_plain_mode(image))
             pixels = pixels.reshape(*pixels.shape[:2], -1)
-            return Photo(path, image.format, pixels)
+            return Photo(path, "JPEG" if image.format == "MPO" else image.format, pixels)
     except DECODE_ERRORS as error:
         raise unreadable(path, error) from None
 
@@ -96,6 +102,8 @@ def _plain_mode(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "1":
         return image.convert("L")
+    if image.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
+        raise ValueError(f"{image.format} of this depth is not supported: save it as 16-bit PNG")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
@@ -107,40 +115,62 @@ def encode(photo: Photo, pixels: np.ndarray) -> bytes:
     pixels : of the shape and type of `photo.pixels`
     """
     with open_image(photo.path) as source:
-        file = io.BytesIO()
+        if photo.format == "PNG":
+            return _encode_png(photo, pixels)
         if pixels.dtype == np.uint16:
-            encoder = _encode_png16 if photo.format == "PNG" else _encode_tiff16
-            return encoder(photo, source, pixels)
-        options = {
-            key: source.info[key] for key in ("icc_profile", "exif", "dpi") if source.info.get(key)
-        }
+            return _encode_tiff16(photo, source, pixels)
+        kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
+        options = {key: source.info[key] for key in kept if source.info.get(key)}
+        if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
+            options.pop("icc_profile", None)
         if photo.format == "JPEG":
+            options["quality"] = JPEG_QUALITY
             sampling = JpegImagePlugin.get_sampling(source)
-            options |= {"quality": JPEG_QUALITY} | (
-                {"subsampling": sampling} if sampling > -1 else {}
-            )
+            if sampling > -1:
+                options["subsampling"] = sampling
         elif photo.format == "WEBP":
             lossless = b"VP8L" in riff_chunks(photo.path.read_bytes())
             options |= {"lossless": lossless, "quality": JPEG_QUALITY}
         elif photo.format == "TIFF":
             options.pop("exif", None)
-            options["compression"] = source.info.get("compression")
+            compression = source.info.get("compression", "raw")
+            if compression == "jpeg":
+                options["quality"] = JPEG_QUALITY
+            elif compression not in PILLOW_TIFF_COMPRESSIONS:
+                compression = "tiff_adobe_deflate"  # fax codes hold black and white only
+            options["compression"] = compression
             options["tiffinfo"] = {
                 tag: source.tag_v2[tag] for tag in KEPT_TIFF_TAGS if tag in source.tag_v2
             }
-        squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        Image.fromarray(squeezed).save(file, photo.format, **options)
+        file = io.BytesIO()
+        Image.fromarray(_squeezed(pixels)).save(file, photo.format, **options)
         return file.getvalue()
 
 
-def _encode_png16(photo: Photo, source: Image.Image, pixels: np.ndarray) -> bytes:
-    """Encode a 16-bit PNG and give it the ancillary chunks of the source."""
-    import cv2
+def upright(photo: Photo, color: np.ndarray) -> np.ndarray:
+    """Bring RGB of a photo's shape to 8 bits and turn it as its EXIF orientation says, to show."""
+    eight = color if color.dtype == np.uint8 else (color // 257).astype(np.uint8)
+    with open_image(photo.path) as source:
+        shown = Image.fromarray(eight)
+        shown.getexif()[0x0112] = source.getexif().get(0x0112, 1)
+    return np.asarray(ImageOps.exif_transpose(shown))
 
-    if pixels.shape[2] > 2:
+
+def _squeezed(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _encode_png(photo: Photo, pixels: np.ndarray) -> bytes:
+    """Encode a PNG of 8 or 16 bits and give it the ancillary chunks of the source."""
+    if pixels.dtype == np.uint8 or pixels.shape[2] == 1:
+        file = io.BytesIO()
+        Image.fromarray(_squeezed(pixels)).save(file, "PNG")
+        encoded = file.getvalue()
+    else:
+        import cv2
+
         order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        pixels = cv2.cvtColor(pixels, order)
-    encoded = cv2.imencode(".png", pixels)[1].tobytes()
+        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, order))[1].tobytes()
     kept = b"".join(
         chunk for name, chunk in png_chunks(photo.path.read_bytes()) if name in KEPT_PNG_CHUNKS
     )
@@ -177,14 +207,15 @@ def _encode_tiff16(photo: Photo, source: Image.Image, pixels: np.ndarray) -> byt
     extra = []
     for tag in KEPT_TIFF_TAGS:
         if isinstance(tags.get(tag), str):
-            extra.append((tag, 2, 0, tags[tag], True))
+            # As Pillow decoded it, so that any text's bytes stay as they were.
+            extra.append((tag, 2, 0, tags[tag].encode("latin-1", "replace"), True))
         elif tag == 274 and tag in tags:
             extra.append((tag, 3, 1, tags[tag], True))
     resolution = [float(tags[tag]) for tag in (282, 283) if tag in tags]
     tifffile.imwrite(
         file,
-        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
-        photometric="minisblack" if grey else "rgb",
+        _squeezed(pixels),
+        photometric=("miniswhite" if tags.get(262) == 0 else "minisblack") if grey else "rgb",
         extrasamples=["unassalpha"] if alpha else None,
         compression="zlib" if source.info.get("compression", "raw") != "raw" else None,
         iccprofile=source.info.get("icc_profile"),

@@ -67,7 +67,7 @@ class Interrupted(Exception):  # noqa: N818, it is not an error
 
     def __init__(self, signal_name: str, epoch: int, step: int):
         super().__init__(
-            f"stopped by {signal_name} and saved at epoch {epoch}, step {step}: "
+            f"stopped by {signal_name} and saved after step {step} of epoch {epoch + 1}: "
             "the same command goes on from there"
         )
 

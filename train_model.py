@@ -15,7 +15,7 @@ from pathlib import Path
 
 import options
 import runs
-from captured import inspect, training_scenes
+from captured import inspect, training_scenes, warn_of_jpeg
 from datasets import training_images
 from errors import run_main
 from filters import FILTERS
@@ -28,10 +28,15 @@ def main() -> int:
     args = options.parse(__doc__)
     noise = FILTERS.get(args.filter)  # none for captured exposures
     folder = args.output_dir.resolve() / (args.name or options.run_name(args))
+    usage = options.usage(args.filter, folder.name)
+    floor = None
     if noise:
         training, validation = training_images(args.dataset, args.crop, args.seed)
     else:
         training, validation = training_scenes(Path(args.dataset), args.crop)
+        warn_of_jpeg(training)
+        inspect(training)
+        floor = inspect(validation, "validation")
     if args.fresh:
         runs.set_aside(folder)
 
@@ -53,7 +58,7 @@ def main() -> int:
     settings = options.settings(args, precision, keras.backend.backend())
     run = runs.Run(folder, settings, options.about(device))
     if run.finished:
-        print(f"{folder} is finished: python infer.py shows it, --fresh starts over")
+        print(f"{folder} is finished: {usage} shows it, --fresh starts over")
         return 0
 
     size = {"batch_size": args.batch, "crop_size": args.crop}
@@ -63,12 +68,9 @@ def main() -> int:
         size["clean_targets"] = args.clean_targets
         batches = NoisyDataset(training, noise, **size, **steps)
         validation_batches = NoisyDataset(validation, noise, **size, **validation_steps)
-        floor = None
     else:
         batches = CapturedPairs(training, **size, **steps)
         validation_batches = CapturedPairs(validation, **size, **validation_steps)
-        inspect(training)
-        floor = inspect(validation)
 
     keras.utils.set_random_seed(args.seed)
     devices.set_precision(precision)
@@ -131,15 +133,8 @@ def main() -> int:
     run.finish(model)
     if noise:
         print(f"validation PSNR {run.history[-1]['val_psnr']:.2f} dB")
-    print(f"the model is {folder / runs.MODEL}. See it with: {usage(folder.name, bool(noise))}")
+    print(f"the model is {folder / runs.MODEL}. See it with: {usage}")
     return 0
-
-
-def usage(name: str, synthetic: bool) -> str:
-    """The command that uses a trained model."""
-    filter, _, dataset = name.partition("-")
-    command = f"python infer.py {filter} {dataset}"
-    return command if synthetic else f"{command} --restore PICTURES --output DIR"
 
 
 def describe(args, training, validation) -> str:

@@ -8,7 +8,7 @@ import pytest
 from conftest import SMALL, one_error_line, run_script
 from PIL import Image
 
-from captured import Scenes, find_scenes, inspect
+from captured import Scenes, find_scenes, inspect, warn_of_jpeg
 from data import CapturedPairs
 from deadleaves import dead_leaves
 from devices import keras
@@ -55,6 +55,19 @@ def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path):
         find_scenes(tmp_path / "pairs")
 
 
+def test_stray_folders_are_said(folder, capsys):
+    (folder / "empty").mkdir()
+    assert len(find_scenes(folder)) == 3
+    assert "empty is empty and left out" in capsys.readouterr().out
+    (folder / "day/scene").mkdir(parents=True)
+    with pytest.raises(InputError, match="day holds sub-folders, not exposures"):
+        find_scenes(folder)
+    for name in "aB":
+        (folder / name).mkdir()
+    with pytest.raises(InputError, match="holds a/, b/ and"):
+        find_scenes(folder)
+
+
 def test_pairs_are_the_same_crop_of_two_exposures_with_all_their_bits(folder):
     scenes = Scenes(find_scenes(folder))
     dataset = CapturedPairs(scenes, batch_size=16, crop_size=64, steps=3)
@@ -82,7 +95,7 @@ def test_any_ordered_pair_of_exposures_comes_up(folder):
 
 def test_what_was_measured_is_printed_with_a_floor_for_the_loss(folder):
     lines = []
-    floor = inspect(Scenes(find_scenes(folder)), lines.append)
+    floor = inspect(Scenes(find_scenes(folder)), out=lines.append)
     assert len(lines) == 3
     assert all("brightness within 0." in line for line in lines)
     assert floor == pytest.approx(0.05**2, rel=0.1)
@@ -95,26 +108,46 @@ def test_brightness_and_shift_are_warned_of(folder):
         expose(folder / f"bright/{exposure}.png", clean, rng, scale=1 + 0.1 * exposure)
         expose(folder / f"shifted/{exposure}.png", clean, rng, shift=3 * exposure)
     lines = []
-    inspect(Scenes(find_scenes(folder)), lines.append)
+    inspect(Scenes(find_scenes(folder)), out=lines.append)
     warnings = [line for line in lines if line.startswith("warning")]
     assert len(warnings) == 2
     assert "bright differ in brightness by more than 2%" in warnings[0]
     assert "shifted are shifted by more than 0.5 pixels" in warnings[1]
 
 
-def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder):
+def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, capsys):
     for path in folder.glob("scene*/*.png"):
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
         path.unlink()
+    warn_of_jpeg(Scenes(find_scenes(folder)))
+    assert "0.jpg is a JPEG" in capsys.readouterr().out
+
+
+def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
+    rng = np.random.default_rng(5)
+    for exposure in range(2):
+        expose(folder / f"flat/{exposure}.png", np.full((96, 96, 3), 128), rng)
     lines = []
-    inspect(Scenes(find_scenes(folder)), lines.append)
-    assert "is a JPEG" in lines[0]
+    inspect(Scenes(find_scenes(folder)), out=lines.append)
+    assert "too flat to measure a shift" in lines[0]
+    for exposure in range(2):
+        expose(folder / f"mixed/{exposure}.png", dead_leaves(rng, size=96), rng)
+    with pytest.raises(InputError, match=r"mixed/1\.png do not show the same scene"):
+        inspect(Scenes(find_scenes(folder)), out=lines.append)
+
+
+def test_exposures_that_use_little_of_their_files_range_are_warned_of(folder):
+    for path in folder.glob("scene*/*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) // 16)
+    lines = []
+    inspect(Scenes(find_scenes(folder)), out=lines.append)
+    assert "12 bits stored in 16" in lines[-1]
 
 
 def test_what_spoils_the_idea_is_refused_and_named(folder):
     shutil.copy(folder / "scene0/0.png", folder / "scene0/same.png")
     with pytest.raises(InputError, match=r"same\.png and .*0\.png are the same file"):
-        inspect(Scenes(find_scenes(folder)), lambda line: None)
+        inspect(Scenes(find_scenes(folder)), out=lambda line: None)
     (folder / "scene0/same.png").unlink()
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(folder / "scene1/small.png")
     with pytest.raises(InputError, match=r"small\.png has 60 x 50 pixels and .* 96 x 96"):
@@ -127,7 +160,7 @@ def test_what_spoils_the_idea_is_refused_and_named(folder):
 
 def test_from_noisy_exposures_to_restored_files_with_two_commands(folder, tmp_path):
     done = run_script("train_model.py", "captured", folder, *SMALL, "--output-dir", tmp_path / "r")
-    assert "scene scene0: 2 exposures" in done.stdout
+    assert "training scene scene0: 2 exposures" in done.stdout
     run = tmp_path / "r" / f"captured-{folder.name}"
     assert keras.saving.load_model(run / "model.keras").count_params() == 991_203
     assert "val_psnr" not in (run / "history.csv").read_text()

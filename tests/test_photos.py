@@ -7,8 +7,10 @@ import tifffile
 from conftest import one_error_line, run_script
 from PIL import Image, ImageCms
 
+import figures
 import photos
 from deadleaves import dead_leaves
+from errors import InputError
 from model import build_unet
 from restore import HALO, _spans, restore
 
@@ -122,6 +124,61 @@ def test_an_input_is_never_overwritten(project, tmp_path):
     )
     assert "a.png would be overwritten" in one_error_line(done)
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, tmp_path):
+    (tmp_path / "in/day 2").mkdir(parents=True)
+    KINDS["rgb8.png"][0](tmp_path / "in/a.png")
+    KINDS["rgb8.png"][0](tmp_path / "in/day 2/a.png")
+    (tmp_path / "in/notes.txt").write_text("")
+    command = ("gaussian", "small", "--restore", tmp_path / "in", "--output", tmp_path / "in/out")
+    done = run_script(project / "infer.py", *command)
+    assert "left out 1 files of other kinds" in done.stdout
+    assert "restored 2 of 2" in done.stdout
+    made = [tmp_path / "in/out/a.png", tmp_path / "in/out/day 2/a.png"]
+    made[0].write_text("someone's work")
+    done = run_script(project / "infer.py", *command)
+    assert "2 files are there already and kept" in done.stdout
+    assert made[0].read_text() == "someone's work"
+    run_script(project / "infer.py", *command, "--overwrite")
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        (
+            "stack.tif",
+            lambda path: tifffile.imwrite(path, np.stack([RGB] * 3), photometric="rgb"),
+            "holds 3 pictures",
+        ),
+        ("float.tif", lambda path: tifffile.imwrite(path, RGB[..., 0] / 255.0), "stack|bits|read"),
+    ],
+)
+def test_what_cannot_come_back_as_it_was_is_refused(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        photos.read_photo(tmp_path / name)
+
+
+def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(tmp_path):
+    text = "<OME>5 \u00b5m</OME>".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif", DEEP[..., 0], extratags=[(270, 2, 0, text, True)], metadata=None
+    )
+    photo = photos.read_photo(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(photos.encode(photo, photo.pixels))
+    assert text in (tmp_path / "b.tif").read_bytes()
+    Image.fromarray(RGB[..., 0] > 128).save(tmp_path / "fax.tif", compression="group4")
+    fax = photos.read_photo(tmp_path / "fax.tif")
+    (tmp_path / "c.tif").write_bytes(photos.encode(fax, fax.pixels))
+    np.testing.assert_array_equal(photos.read_photo(tmp_path / "c.tif").pixels, fax.pixels)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 200), (3000, 40)])
+def test_pictures_of_any_shape_are_compared(size):
+    picture = np.zeros((*size, 3), np.uint8)
+    figures.plt.close(figures.compare(picture, picture))
 
 
 def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path):
