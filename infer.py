@@ -15,7 +15,7 @@ that are noisy already are restored to files of the same names and kinds.
 import argparse
 import csv
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -308,14 +308,16 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
                 tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
                 restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
                 pixels = photo.with_color(restored)
-                make_folder(target.parent)
-                runs.write_whole(target, photos.encode(photo, pixels))
                 if args.compare:
-                    after = photos.Photo(path, photo.format, pixels).color
+                    after = replace(photo, pixels=pixels).color
                     shown = [photos.upright(photo, picture) for picture in (color, after)]
                     comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
                     figures.save_and_show(figures.compare(*shown), comparison, show=False)
-                elif not console.is_interactive:
+                # A large picture is let go of before another one like it is encoded.
+                photo, color, restored = replace(photo, pixels=None), None, None
+                make_folder(target.parent)
+                runs.write_whole(target, photos.encode(photo, pixels))
+                if not args.compare and not console.is_interactive:
                     print(f"restored {target}", flush=True)
                 progress.remove_task(tiles)
             except (InputError, *DECODE_ERRORS) as error:

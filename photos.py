@@ -165,17 +165,17 @@ def _encode_png(photo: Photo, pixels: np.ndarray) -> bytes:
     if pixels.dtype == np.uint8 or pixels.shape[2] == 1:
         file = io.BytesIO()
         Image.fromarray(_squeezed(pixels)).save(file, "PNG")
-        encoded = file.getvalue()
+        encoded = file.getbuffer()
     else:
         import cv2
 
         order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, order))[1].tobytes()
+        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, order))[1].data
     kept = b"".join(
         chunk for name, chunk in png_chunks(photo.path.read_bytes()) if name in KEPT_PNG_CHUNKS
     )
     header_end = 8 + 25  # the signature and IHDR
-    return encoded[:header_end] + kept + encoded[header_end:]
+    return b"".join((encoded[:header_end], kept, encoded[header_end:]))
 
 
 def png_chunks(contents: bytes):

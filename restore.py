@@ -13,7 +13,7 @@ from model import SIZE_MULTIPLE
 # 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
 # The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
 HALO = 160
-MAX_TILE = 1024  # pixels on a side, the halo included: within 3 GB for 100 megapixels
+MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
 
 
 def restore(
