@@ -86,7 +86,7 @@ start() {
     [ ! -e /etc/slurm/slurm.conf ] || fail "this machine has a SLURM of its own: /etc/slurm/slurm.conf"
     if ! installed; then
         command -v apt-get >/dev/null || fail "SLURM is not installed, and there is no apt-get to do it"
-        local log=/tmp/noise2noise-slurm-apt.log
+        local log=${TMPDIR:-/tmp}/noise2noise-slurm-apt.log
         export DEBIAN_FRONTEND=noninteractive
         { apt-get update; apt-get install -y --no-install-recommends slurm-wlm munge; } >"$log" 2>&1 </dev/null
         installed || fail "apt-get did not install slurm-wlm and munge: see $log"
