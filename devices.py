@@ -4,37 +4,12 @@ Every module takes Keras from here (`from devices import keras`), so that Tensor
 start-up log stays off the screen. This is the one place that knows back ends apart.
 """
 
-import contextlib
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from errors import quiet_stderr
+
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hold back what native code writes to stderr; show it after all if the block fails."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # no stderr at all
-        yield
-        return
-    with tempfile.TemporaryFile() as log:
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors included

@@ -1,10 +1,15 @@
 """What every script does with bad input: one line on stderr, exit code 2, no traceback."""
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_one_thread = threading.RLock()
 
 
 class InputError(Exception):
@@ -40,3 +45,36 @@ def write_failure(path: Path, error: OSError) -> InputError:
     free = shutil.disk_usage(folder).free / 1e6
     reason = error.strerror or str(error)
     return InputError(f"cannot write {path}: {reason} ({free:,.0f} MB free in {folder})")
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what native code writes to stderr, one thread at a time.
+
+    It is shown after all where the block fails, unless by an `InputError`, which says enough.
+    """
+    with _one_thread:
+        yield from _redirected()
+
+
+def _redirected() -> Iterator[None]:
+    try:
+        saved = os.dup(2)
+    except OSError:  # no stderr at all
+        yield
+        return
+    with tempfile.TemporaryFile() as log:
+        sys.stderr.flush()
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, InputError):
+                raise
+            os.dup2(saved, 2)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -3,6 +3,7 @@
 Needs Pillow and NumPy only, so that bad input is reported before Keras is loaded.
 """
 
+import contextlib
 import threading
 import warnings
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from errors import InputError
+from errors import InputError, quiet_stderr
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
@@ -83,7 +84,7 @@ def read_rgb(path: Path) -> np.ndarray:
     try:
         with image, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image.load()
+            load(path, image)
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):
                 return _grey_to_rgb(np.asarray(image))
@@ -94,6 +95,15 @@ def read_rgb(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except DECODE_ERRORS as error:
         raise unreadable(path, error) from None
+
+
+def load(path: Path, image: Image.Image) -> None:
+    """Decode an opened picture; of a damaged TIFF, libtiff would write lines of its own."""
+    with quiet_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        try:
+            image.load()
+        except DECODE_ERRORS as error:
+            raise unreadable(path, error) from None
 
 
 def _grey_to_rgb(values: np.ndarray) -> np.ndarray:

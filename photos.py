@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from errors import InputError
-from images import DECODE_ERRORS, open_image, unreadable
+from errors import InputError, quiet_stderr
+from images import DECODE_ERRORS, load, open_image, unreadable
 
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 # Description, maker, model, orientation, resolution and its unit, software, date, artist,
@@ -61,6 +61,8 @@ def read_photo(path: Path) -> Photo:
                 raise InputError(f"{path} holds {frames} pictures: save each as a file of its own")
             if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
                 raise InputError(f"{path} has 32 bits per value: save it with 16 or 8")
+            if image.format == "TIFF":
+                load(path, image)
             if _has_16_bits(path, image):
                 pixels = _read_16_bits(path, image)
             else:
@@ -86,7 +88,8 @@ def _read_16_bits(path: Path, image: Image.Image) -> np.ndarray:
     import cv2
 
     encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    with quiet_stderr():  # what it says of damaged files
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("its 16-bit pixels cannot be decoded")
     order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
