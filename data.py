@@ -40,10 +40,10 @@ class NoisyDataset(keras.utils.PyDataset):
     Where the filter drops pixels, a batch is `(input, target, weight)`, with weight
     (batch, height, width) 1 where the target says something, 0 where it does not.
 
-    Every draw comes from a generator seeded by (seed, epoch, index), so any batch can be
-    made again, by any thread and in any order. `dataset[i]` is batch `i % steps` of epoch
-    `i // steps`, for any i: Keras sees a stream without end, which it can prefetch across
-    the ends of epochs, and wants `fit(dataset, steps_per_epoch=len(dataset))`.
+    Every draw comes from a generator seeded by (seed, epoch, index, crop), so any batch, or a
+    part of it, can be made again, by any thread and in any order. `dataset[i]` is batch
+    `i % steps` of epoch `i // steps`, for any i: Keras sees a stream without end, which it can
+    prefetch across the ends of epochs, and wants `fit(dataset, steps_per_epoch=len(dataset))`.
 
     Parameters
     ----------
@@ -60,11 +60,14 @@ class NoisyDataset(keras.utils.PyDataset):
         Where the stream starts, to go on with a run that was interrupted.
     fixed : bool
         For validation: the same `steps` batches again and again, a stream with an end.
+    share : (int, int)
+        (i, n): make only the i-th of n equal parts of each batch, for the i-th of n processes.
 
     Raises
     ------
     InputError
         With a folder: that has no image, an unreadable one or one smaller than the crop.
+        Where a batch cannot be shared equally.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class NoisyDataset(keras.utils.PyDataset):
         seed: int = 0,
         first_batch: int = 0,
         fixed: bool = False,
+        share: tuple[int, int] = (0, 1),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -93,6 +97,11 @@ class NoisyDataset(keras.utils.PyDataset):
         self.seed = seed
         self.first_batch = first_batch
         self.fixed = fixed
+        process, processes = share
+        if batch_size % processes:
+            raise InputError(f"a batch of {batch_size} cannot be shared by {processes} processes")
+        part = batch_size // processes
+        self._part = range(process * part, (process + 1) * part)
         self.failure: InputError | None = None  # the back end hides exceptions of its threads
 
     def __len__(self) -> int:
@@ -106,14 +115,20 @@ class NoisyDataset(keras.utils.PyDataset):
     def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
         epoch, index = divmod(self.first_batch + i, self.steps)
         # One stream each, so that crops and inputs are the same with clean targets.
-        crops, noise, target_noise = np.random.default_rng((self.seed, epoch, index)).spawn(3)
-        shape = (self.batch_size, self.crop_size, self.crop_size)
+        pictures, *streams = np.random.default_rng((self.seed, epoch, index)).spawn(4)
+        beginnings = [stream.bit_generator.state for stream in streams]
+        shape = (len(self._part), self.crop_size, self.crop_size)
         inputs = np.empty((*shape, 3), np.float32)
         targets = np.empty((*shape, 3), np.float32)
         weights = np.ones(shape, np.float32)
-        for j, k in enumerate(self._pictures(epoch, index, crops)):
+        chosen = self._pictures(epoch, index, pictures)
+        for j, crop in enumerate(self._part):
+            # Far apart in each stream, so that a crop does not depend on those before it.
+            for stream, beginning in zip(streams, beginnings, strict=True):
+                stream.bit_generator.state = beginning
+                stream.bit_generator.advance(crop << 64)
             try:
-                pair = self._pair(int(k), crops, noise, target_noise)
+                pair = self._pair(int(chosen[crop]), *streams)
             except InputError as error:
                 self.failure = error
                 raise

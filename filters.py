@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 FONT_SIZES = (12, 28)  # pixels, smallest and largest
 STRING_LENGTHS = (5, 20)  # letters
+TABLED_PHOTONS = 60.0  # the strongest light that Poisson counts are looked up for
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -52,7 +53,43 @@ def poisson(image: np.ndarray, photons: float, rng: np.random.Generator) -> np.n
     -------
     float32 (height, width, 3), 0 or more, unbounded above; its mean is `image`.
     """
-    return (rng.poisson(image * photons) / photons).astype(np.float32)
+    levels = np.rint(image * 255).astype(np.uint8)
+    if photons <= TABLED_PHOTONS and np.array_equal(levels / np.float32(255), image):
+        counts = _poisson_of_levels(levels, photons, rng)
+    else:
+        counts = rng.poisson(image * photons)
+    return (counts / photons).astype(np.float32)
+
+
+def _poisson_of_levels(levels: np.ndarray, photons: float, rng: np.random.Generator) -> np.ndarray:
+    """Return Poisson(photons levels / 255) of uint8 levels, in half the time of NumPy's.
+
+    By inversion: a uniform number is searched, by halves, in its level's row of a table of
+    the distribution functions. Counts end beyond six standard deviations.
+    """
+    size = 1 << int(photons + 6 * photons**0.5 + 6).bit_length()
+    log_table = _log_levels_and_factorials(size) + np.float32(np.log(photons)) * np.arange(
+        size, dtype=np.float32
+    )
+    log_table -= np.float32(photons / 255) * np.arange(256, dtype=np.float32)[:, None]
+    table = np.cumsum(np.exp(log_table, out=log_table), axis=1, out=log_table).ravel()
+    uniform = rng.random(levels.shape, dtype=np.float32)
+    first = levels * np.intp(size)
+    place = first.copy()
+    half = size // 2
+    while half:
+        place += half * (table.take(place + (half - 1)) <= uniform)
+        half //= 2
+    return place - first
+
+
+@cache
+def _log_levels_and_factorials(size: int) -> np.ndarray:
+    """Return log((level / 255)^k / k!), what does not depend on the light: (256, size)."""
+    counts = np.arange(size)
+    log_factorials = np.cumsum(np.log(np.maximum(counts, 1)))
+    log_levels = np.log(np.maximum(np.arange(256), 1e-30)[:, None] / 255)  # no count at level 0
+    return (counts * log_levels - log_factorials).astype(np.float32)
 
 
 def bernoulli_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> np.ndarray:

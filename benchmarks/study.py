@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-RECIPE = "--epochs 40 --steps 200 --batch 16 --crop 64 --learning-rate 1e-3 --schedule cosine"
-LITERAL = "--epochs 40 --steps 200 --batch 16 --crop 64"  # the report's constant 1e-4
+RECIPE = "--epochs 20 --steps 400 --batch 4 --learning-rate 1e-3 --schedule cosine"
+LITERAL = "--epochs 20 --steps 400 --batch 4"  # the report's constant 1e-4
 FILTERS = ("gaussian", "poisson", "bernoulli", "text")
 
 RUNS = {f"{filter}-bsds300": f"{filter} bsds300 {RECIPE}" for filter in FILTERS}

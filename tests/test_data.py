@@ -80,6 +80,16 @@ def test_an_interrupted_stream_goes_on_where_it_was(pictures):
     np.testing.assert_array_equal(batches(pictures, first_batch=7)[0], batches(pictures)[7])
 
 
+@pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "text"])
+def test_processes_share_a_batch_crop_by_crop(pictures, filter):
+    whole = batches(pictures, filter)[6]
+    parts = [batches(pictures, filter, share=(i, 2))[6] for i in range(2)]
+    for array, *halves in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(halves), array)
+    with pytest.raises(InputError, match="batch of 4 cannot be shared by 3 processes"):
+        batches(pictures, share=(0, 3))
+
+
 def test_an_epoch_uses_all_pictures_alike(pictures):
     used = []
 

@@ -105,3 +105,28 @@ def test_filters_are_pure(picture, filter):
     assert not np.array_equal(first, other)
     assert first.dtype == np.float32
     assert first.shape == picture.shape
+
+
+@pytest.mark.parametrize("photons", [1, 7.3, 30, 50])
+def test_poisson_counts_of_pictures_have_the_poisson_distribution(photons):
+    """8-bit pictures take a faster way: its counts against the probabilities, level by level."""
+    for level in (0, 3, 128, 255):
+        image = np.full((600, 600, 3), level, np.uint8) / np.float32(255)
+        counts = np.rint(poisson(image, photons, np.random.default_rng(level)) * photons)
+        mean = photons * level / 255
+        seen = np.bincount(counts.astype(int).ravel(), minlength=120)[:120]
+        k = np.arange(120)
+        log_factorials = np.cumsum(np.log(np.maximum(k, 1)))
+        expected = counts.size * np.exp(k * np.log(max(mean, 1e-300)) - mean - log_factorials)
+        common = expected > 20
+        deviation = (seen - expected)[common] / np.sqrt(expected[common])
+        assert np.abs(deviation).max() < 5
+        assert seen[~common].sum() <= 2 * expected[~common].sum() + 20
+
+
+def test_poisson_counts_take_any_picture_and_any_light():
+    rng = np.random.default_rng(0)
+    between_levels = np.full((200, 200, 3), 0.5003, np.float32)
+    assert poisson(between_levels, 30, rng).mean() == pytest.approx(0.5003, rel=3e-3)
+    grey = np.full((200, 200, 3), 128, np.uint8) / np.float32(255)
+    assert poisson(grey, 5000, rng).mean() == pytest.approx(128 / 255, rel=1e-3)
