@@ -1,18 +1,23 @@
 """What happens between training steps: the PSNR against clean pictures, and checkpoints."""
 
+import signal
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+import devices
 import scores
 from devices import keras
 from errors import InputError
 from filters import Filter
+from fused import fuse
+from model import build_unet
 from restore import restore
 from runs import CHECKPOINT_SECONDS, Interrupted, Run
 
 PSNR_PICTURES = 8
+STEPS_BETWEEN_TALKS = 5  # of processes that train together
 PSNR_SIZE = 256  # pixels on a side of the part that is scored, in the middle
 
 
@@ -33,17 +38,23 @@ class CleanPSNR(keras.callbacks.Callback):
         chosen = np.unique(np.linspace(0, len(pictures) - 1, PSNR_PICTURES).round().astype(int))
         self._clean = [middle(pictures[int(k)], PSNR_SIZE) for k in chosen]
         self._noisy = [scores.test_input(filter, clean, i) for i, clean in enumerate(self._clean)]
+        self._copy = None
 
     def on_epoch_end(self, epoch, logs=None):
-        model = self.model
-        logs["val_psnr"] = float(
-            np.mean(
-                [
-                    scores.psnr(scores.to_8bit(restore(model, noisy)), clean)
-                    for noisy, clean in zip(self._noisy, self._clean, strict=True)
-                ]
+        with devices.alone() as distributed:
+            model = self.model
+            if distributed:  # one picture cannot be shared by devices: each restores them all
+                self._copy = self._copy or fuse(build_unet())
+                self._copy.set_weights(model.get_weights())
+                model = self._copy
+            logs["val_psnr"] = float(
+                np.mean(
+                    [
+                        scores.psnr(scores.to_8bit(restore(model, noisy)), clean)
+                        for noisy, clean in zip(self._noisy, self._clean, strict=True)
+                    ]
+                )
             )
-        )
 
 
 class AnnealedL0(keras.losses.Loss):
@@ -85,6 +96,24 @@ def middle(picture: np.ndarray, size: int) -> np.ndarray:
     return picture[top : top + size, left : left + size]
 
 
+def resume(run: Run, model: keras.Model) -> None:
+    """Bring a compiled model to the state of the run's checkpoint, if it has one."""
+    model.optimizer.build(model.trainable_variables)
+    # Keras makes the metrics' variables with the first batch: have them before it.
+    nothing = np.zeros((1, 1, 1, 3), np.float32)
+    model.compute_metrics(nothing, nothing, nothing)
+    if run.arrays:
+        assign(run, "weights", model.weights)
+        assign(run, "optimizer", model.optimizer.variables)
+
+
+def assign(run: Run, group: str, variables) -> None:
+    """Give variables the values of the run's checkpoint."""
+    assert len(variables) == sum(key.startswith(group) for key in run.arrays)
+    for i, variable in enumerate(variables):
+        variable.assign(run.arrays[f"{group}/{i}"])
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Writes the run's checkpoints and history, and stops it cleanly.
 
@@ -101,31 +130,24 @@ class Checkpoint(keras.callbacks.Callback):
         With `.caught`, the name of a signal that asks to stop, or None.
     every : int, optional
         Steps between checkpoints; a minute's worth if not given.
+    processes : int
+        That train together; they stop together.
     """
 
-    def __init__(self, run: Run, steps: int, note, every: int | None = None):
+    def __init__(self, run: Run, steps: int, note, every: int | None = None, processes: int = 1):
         super().__init__()
+        self.processes = processes
         self.run = run
         self.steps = steps
         self.note = note
         self.every = every
         self._saved_at = time.monotonic()
 
-    def restore(self, model: keras.Model) -> None:
-        """Bring a compiled model to the state of the run's checkpoint, if it has one."""
-        model.optimizer.build(model.trainable_variables)
-        # Keras makes the metrics' variables with the first batch: have them before it.
-        nothing = np.zeros((1, 1, 1, 3), np.float32)
-        model.compute_metrics(nothing, nothing, nothing)
-        if self.run.arrays:
-            self._assign("weights", model.weights)
-            self._assign("optimizer", model.optimizer.variables)
-
     def on_epoch_begin(self, epoch, logs=None):
         # Keras has just reset the running metrics: in the middle of an epoch they go on too.
         self._epoch, self._first_step = epoch, self.run.step
         if self.run.step:
-            self._assign("metrics", self.model.metrics_variables)
+            assign(self.run, "metrics", self.model.metrics_variables)
 
     def on_train_batch_end(self, batch, logs=None):
         step = self._first_step + batch + 1
@@ -133,9 +155,9 @@ class Checkpoint(keras.callbacks.Callback):
             raise self._diverged(step)
         if step == self.steps:
             return  # the end of the epoch saves
-        if self.note.caught:
+        if caught := self._caught(step):
             self._save(self._epoch, step)
-            raise Interrupted(self.note.caught, self._epoch, step)
+            raise Interrupted(caught, self._epoch, step)
         due = (
             step % self.every == 0
             if self.every
@@ -149,8 +171,18 @@ class Checkpoint(keras.callbacks.Callback):
         self.run.history.append(row)
         self._save(epoch + 1, 0)
         self.run.write_history()
-        if self.note.caught:
-            raise Interrupted(self.note.caught, epoch + 1, 0)
+        if caught := self._caught(0):
+            raise Interrupted(caught, epoch + 1, 0)
+
+    def _caught(self, step: int) -> str | None:
+        """Return the signal that asks to stop; several processes ask each other now and then."""
+        if self.processes == 1:
+            return self.note.caught
+        if step % STEPS_BETWEEN_TALKS:
+            return None
+        number = signal.Signals[self.note.caught] if self.note.caught else 0
+        number = max(devices.gather(number, self.processes))
+        return signal.Signals(number).name if number else None
 
     def _save(self, epoch: int, step: int) -> None:
         model = self.model
@@ -169,11 +201,6 @@ class Checkpoint(keras.callbacks.Callback):
             raise self._diverged(step)
         self.run.save(arrays, epoch, step)
         self._saved_at = time.monotonic()
-
-    def _assign(self, group: str, variables) -> None:
-        assert len(variables) == sum(key.startswith(group) for key in self.run.arrays)
-        for i, variable in enumerate(variables):
-            variable.assign(self.run.arrays[f"{group}/{i}"])
 
     def _diverged(self, step: int) -> InputError:
         return InputError(

@@ -1,13 +1,14 @@
-"""The Keras back end: a quiet start, what it computes on, and in which precision.
+"""The Keras back end: a quiet start, what it computes on, in which precision, with whom.
 
 Every module takes Keras from here (`from devices import keras`), so that TensorFlow's
 start-up log stays off the screen. This is the one place that knows back ends apart.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
-from errors import quiet_stderr
+from errors import InputError, quiet_stderr
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -32,7 +33,8 @@ def describe_device() -> tuple[str, str]:
         return f"{count}{name} (compute capability {capability:g})", precision
     flags = _cpu_flags()
     precision = "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
-    return f"CPU, {os.cpu_count()} cores", precision
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU, {cores} core{'s' * (cores > 1)}", precision
 
 
 def _gpus() -> list[tuple[str, float]]:
@@ -91,3 +93,76 @@ def set_precision(precision: str) -> str:
 def jit_compile() -> bool | str:
     """What to compile models with: XLA is several times slower than oneDNN on TensorFlow's CPU."""
     return False if keras.backend.backend() == "tensorflow" and not _gpus() else "auto"
+
+
+def join_processes() -> tuple[int, int]:
+    """Join the other processes of this training; return this one's number, and how many.
+
+    (0, 1) where there are no others. They are found in the environment of SLURM's `srun`, or
+    in Keras' own: KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID. To be
+    called before anything is computed; raises `InputError` but on JAX.
+    """
+    names = ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES")
+    if not any(int(os.environ.get(name) or 1) > 1 for name in names):
+        return 0, 1
+    if keras.backend.backend() != "jax":
+        raise InputError(
+            "several processes train together on JAX only: pip install jax, KERAS_BACKEND=jax"
+        )
+    import jax
+
+    with quiet_stderr():
+        keras.distribution.initialize()
+        return jax.process_index(), jax.process_count()
+
+
+def gather(number: int, processes: int) -> list[int]:
+    """Return each process's `number`, after all of them have come here."""
+    if processes == 1:
+        return [number]
+    import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
+
+    return process_allgather(np.array(number)).tolist()
+
+
+def distribute(batch_size: int) -> contextlib.AbstractContextManager:
+    """Return the context to make and compile a model in, for it to train on all devices.
+
+    That is all GPUs of this host, or as many as share a batch equally; on JAX also those of
+    the processes joined. Every device has the weights and takes its part of each batch.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        devices = jax.devices()
+        if jax.process_count() == 1:
+            devices = devices[: _sharing(batch_size, len(devices))]
+        elif batch_size % len(devices):
+            raise InputError(f"a batch of {batch_size} cannot be shared by {len(devices)} devices")
+        if len(devices) > 1:  # Keras wants it set for the training too
+            parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+            keras.distribution.set_distribution(parallel)
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        devices = devices[: _sharing(batch_size, len(devices))]
+        if len(devices) > 1:
+            return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def alone():
+    """What is made and run inside is on one device; yields whether that is not so outside."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield before is not None
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def _sharing(batch_size: int, devices: int) -> int:
+    return next(n for n in range(devices, 0, -1) if batch_size % n == 0)

@@ -113,13 +113,13 @@ class Run:
         else:
             text = json.dumps({"settings": settings, "about": about}, indent=2)
             write_whole(folder / SETTINGS, (text + "\n").encode())
-        self.arrays: dict[str, np.ndarray] = {}
-        self.epoch = self.step = 0  # the place in the run: epochs done, steps of the next
-        self.history: list[dict[str, float]] = []
         self._load()
 
     def _load(self) -> None:
         """Read the newest sound checkpoint, if there is any."""
+        self.arrays: dict[str, np.ndarray] = {}
+        self.epoch = self.step = 0  # the place in the run: epochs done, steps of the next
+        self.history: list[dict[str, float]] = []
         damaged = []
         for name in (CHECKPOINT, PREVIOUS):
             path = self.folder / name
@@ -174,6 +174,20 @@ class Run:
         save_model(model, self.folder / MODEL)
         for name in (CHECKPOINT, PREVIOUS):
             (self.folder / name).unlink(missing_ok=True)
+
+
+class Follower(Run):
+    """A run that another process writes: this one goes along, and writes nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._load()
+
+    def save(self, arrays, epoch: int, step: int) -> None:
+        self.epoch, self.step = epoch, step
+
+    def write_history(self) -> None:
+        pass
 
 
 def read_settings(folder: Path) -> dict | None:

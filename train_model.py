@@ -10,6 +10,7 @@ Leaves a folder runs/FILTER-DATASET/ with the model, its history and chart. Run 
 same command goes on where it was stopped.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import options
 import runs
 from captured import inspect, training_scenes, warn_of_jpeg
 from datasets import training_images
-from errors import run_main
+from errors import InputError, run_main
 from filters import FILTERS
 
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
@@ -37,18 +38,21 @@ def main() -> int:
         warn_of_jpeg(training)
         inspect(training)
         floor = inspect(validation, "validation")
-    if args.fresh:
-        runs.set_aside(folder)
-
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     import devices
     import figures
-    from callbacks import AnnealedL0, Annealing, Checkpoint, CleanPSNR
+    from callbacks import AnnealedL0, Annealing, Checkpoint, CleanPSNR, resume
     from data import CapturedPairs, NoisyDataset
     from devices import keras
     from fused import fuse
     from model import build_unet
 
+    process, processes = devices.join_processes()
+    first = process == 0  # it alone writes the run
+    if not first:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    if args.fresh and first:
+        runs.set_aside(folder)
     earlier = runs.read_settings(folder)
     device, precision = devices.describe_device()
     if args.precision != "auto":
@@ -56,12 +60,14 @@ def main() -> int:
     elif earlier:  # a run goes on in the precision that it was begun in
         precision = earlier["settings"]["precision"]
     settings = options.settings(args, precision, keras.backend.backend())
-    run = runs.Run(folder, settings, options.about(device))
+    device += f" x {processes} processes" if processes > 1 else ""
+    run = open_run(folder, settings, options.about(device), process, processes)
     if run.finished:
         print(f"{folder} is finished: {usage} shows it, --fresh starts over")
         return 0
 
-    size = {"batch_size": args.batch, "crop_size": args.crop}
+    share = process, processes
+    size = {"batch_size": args.batch, "crop_size": args.crop, "share": share}
     steps = {"steps": args.steps, "seed": args.seed}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "seed": 0, "fixed": True}
     if noise:
@@ -72,33 +78,36 @@ def main() -> int:
         batches = CapturedPairs(training, **size, **steps)
         validation_batches = CapturedPairs(validation, **size, **validation_steps)
 
-    keras.utils.set_random_seed(args.seed)
+    with devices.quiet_stderr():  # it loads TensorFlow on every back end
+        keras.utils.set_random_seed(args.seed)
     devices.set_precision(precision)
     learning_rate = args.learning_rate
     if args.schedule == "cosine":
         total = args.epochs * args.steps
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
-    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
-    model = fuse(build_unet())
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate, BETA1, BETA2),
-        loss=losses[args.loss],
-        weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
-        jit_compile=devices.jit_compile(),
-    )
+    with devices.distribute(args.batch):
+        losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
+        model = fuse(build_unet())
+        model.compile(
+            optimizer=keras.optimizers.Adam(learning_rate, BETA1, BETA2),
+            loss=losses[args.loss],
+            weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
+            jit_compile=devices.jit_compile(),
+        )
+        resume(run, model)
     print(f"{describe(args, training, validation)}, {precision} on {device}, into {folder}")
     if run.epoch or run.step:
         print(f"going on at epoch {run.epoch + 1}, step {run.step + 1}")
     sys.stdout.flush()
 
     with runs.catch_signals() as note:
-        checkpoint = Checkpoint(run, args.steps, note, args.checkpoint_steps)
-        checkpoint.restore(model)
         callbacks = [CleanPSNR(noise, validation)] if noise else []
         if args.loss == "l0":
             callbacks.append(Annealing(losses["l0"], model.optimizer, args.epochs * args.steps))
-        with devices.quiet_stderr():  # it loads TensorFlow on every back end
-            tensorboard = keras.callbacks.TensorBoard(folder / runs.TENSORBOARD, write_graph=False)
+        callbacks.append(Checkpoint(run, args.steps, note, args.checkpoint_steps, processes))
+        if first:
+            log = folder / runs.TENSORBOARD
+            callbacks.append(keras.callbacks.TensorBoard(log, write_graph=False))
         try:
             while run.epoch < args.epochs:
                 # An epoch that was interrupted is finished first, by a fit of its own.
@@ -110,7 +119,7 @@ def main() -> int:
                     epochs=run.epoch + 1 if run.step else args.epochs,
                     steps_per_epoch=args.steps - run.step,
                     shuffle=False,  # the data set shuffles itself
-                    callbacks=[*callbacks, checkpoint, tensorboard],
+                    callbacks=callbacks,
                     verbose=1 if sys.stdout.isatty() else 2,
                 )
         except runs.Interrupted as stopped:
@@ -122,19 +131,35 @@ def main() -> int:
                 raise failure from None
             raise
 
+    if not first:
+        return 0
     run.write_history()
     title = f"{folder.name}: {args.loss.upper()}, {precision}, Adam {args.learning_rate:g}"
     chart = figures.chart1(run.history, title, args.loss, floor)
     figures.save_and_show(chart, folder / runs.CHART, show=False)
     trained = model.get_weights()
     keras.config.set_dtype_policy("float32")  # no trace of the precision it was trained in
-    model = build_unet()
-    model.set_weights(trained)
-    run.finish(model)
+    with devices.alone():
+        model = build_unet()
+        model.set_weights(trained)
+        run.finish(model)
     if noise:
         print(f"validation PSNR {run.history[-1]['val_psnr']:.2f} dB")
     print(f"the model is {folder / runs.MODEL}. See it with: {usage}")
     return 0
+
+
+def open_run(folder: Path, settings: dict, about: dict, process: int, processes: int) -> runs.Run:
+    """Open the run folder: the first of several processes for writing, then the others."""
+    import devices
+
+    run = runs.Run(folder, settings, about) if process == 0 else None
+    devices.gather(0, processes)
+    run = run or runs.Follower(folder)
+    places = devices.gather(run.epoch * settings["steps"] + run.step, processes)
+    if len(set(places)) > 1:
+        raise InputError(f"{folder} is another on each host: --output-dir must be a shared folder")
+    return run
 
 
 def describe(args, training, validation) -> str:
