@@ -1,0 +1,395 @@
+"""How fast it is, beside what else one would use; run it while nothing else runs.
+
+    python benchmarks/speed.py training     crops/s of training, PyTorch's beside it
+    python benchmarks/speed.py pipeline     what each filter's noise costs beside a training step
+    python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it
+    python benchmarks/speed.py quality      minutes from nothing to CBM3D's 30.34 dB
+
+Needs `pip install torch bm3d`. Every figure is the median of several rounds, in each of which
+every candidate gets a process of its own, one after the other, so that a machine that wanders
+is the same to all. Prints a table, and writes it to results/speed-NAME.md.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
+
+CORES = len(os.sched_getaffinity(0))
+CROP, BATCH = 64, 32
+MEGAPIXELS = 12
+SETTINGS = (  # of PyTorch
+    "torch float32",
+    "torch float32 channels-last",
+    "torch float32 channels-last compiled",
+    "torch bfloat16 channels-last",
+    "torch bfloat16 channels-last compiled",
+)
+# The published figure of CBM3D, and the recipe that goes past it.
+TARGET = 30.34
+RECIPE = "--epochs 16 --steps 500 --batch 4 --learning-rate 1e-3 --schedule cosine"
+
+
+def machine() -> str:
+    """The GPU's or the CPU's model, and the number of cores."""
+    from devices import _gpus
+
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":")[1].strip()
+    flags = Path("/proc/cpuinfo").read_text()
+    amx = "AMX" if "amx_bf16" in flags else "AVX512" if "avx512f" in flags else "no AVX512"
+    gpus = "".join(f"{name}, " for name, _ in _gpus())
+    return f"{gpus}{cpu} ({amx}), {CORES} cores, {platform.system()}"
+
+
+def unet_flops(pixels: int) -> float:
+    """Operations of Table 1's convolutions, forward, for an image of so many pixels."""
+    from model import build_unet
+
+    convolutions = [layer for layer in build_unet().layers if hasattr(layer, "kernel")]
+    # enc_conv0 and 1 and dec_conv1 are at full size, each further number at a quarter.
+    return pixels * sum(
+        2 * np.prod(layer.kernel.shape) / 4 ** max(int(layer.name[8]) - 1, 0)
+        for layer in convolutions
+    )
+
+
+def timed(step: Callable[[], object], seconds: float = 6.0, warm_up: int = 3) -> float:
+    """Median seconds of a call."""
+    for _ in range(warm_up):
+        step()
+    times = []
+    while sum(times) < seconds or len(times) < 3:
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return median(times)
+
+
+def fixed_batch(batch: int = BATCH):
+    rng = np.random.default_rng(0)
+    shape = (batch, CROP, CROP, 3)
+    return [rng.random(shape, dtype=np.float32) for _ in range(2)]
+
+
+def torch_network(setting: str):
+    """Return PyTorch's network at a setting, its device and precision."""
+    import torch
+    from torch_unet import TorchUNet
+
+    from model import build_unet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = TorchUNet(build_unet().get_weights()).to(device)
+    if "channels-last" in setting:
+        network = network.to(memory_format=torch.channels_last)
+    if "compiled" in setting:
+        network = torch.compile(network)
+    return network, device, "bfloat16" if "bfloat16" in setting else "float32"
+
+
+def keras_network(precision: str = "auto"):
+    """Return the compiled network as train_model.py has it."""
+    import devices
+    from devices import keras
+    from fused import fuse
+    from model import build_unet
+
+    devices.set_precision(precision)
+    model = fuse(build_unet())
+    model.compile(keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=devices.jit_compile())
+    return model
+
+
+def convolution_limit(precision: str) -> float:
+    """TFLOP/s of a convolution from 96 to 96 channels, forward, as PyTorch's oneDNN has it."""
+    import torch
+
+    dtype = getattr(torch, precision)
+    x = torch.rand(BATCH, 96, CROP, CROP).to(dtype).to(memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = timed(lambda: layer(x), 3)
+    return 2 * 9 * 96 * 96 * x.shape[0] * CROP * CROP / seconds / 1e12
+
+
+class SameBatch:
+    """Keras' stream of one batch again and again: the step without its data."""
+
+    def __new__(cls):
+        from devices import keras
+
+        batch = tuple(fixed_batch())
+
+        class Stream(keras.utils.PyDataset):
+            num_batches = None
+
+            def __getitem__(self, i):
+                return batch
+
+        return Stream()
+
+
+def fit_crops(batches, steps: int = 16) -> float:
+    """Crops/s of `model.fit`, as train_model.py calls it."""
+    model = keras_network()
+    options = {"shuffle": False, "verbose": 0}
+    model.fit(batches, steps_per_epoch=4, **options)
+    begin = time.perf_counter()
+    model.fit(batches, steps_per_epoch=steps, **options)
+    return BATCH * steps / (time.perf_counter() - begin)
+
+
+def noisy_dataset(filter: str, batch: int = BATCH):
+    from data import NoisyDataset
+    from datasets import training_images
+
+    images, _ = training_images("bsds300", CROP, 0)
+    return NoisyDataset(images, filter, batch_size=batch, crop_size=CROP, steps=1000)
+
+
+def train_candidate(name: str) -> float:
+    """Crops/s of one candidate's training step."""
+    batch = fixed_batch()
+    if name.startswith("torch"):
+        from torch_unet import trainer
+
+        step = trainer(*torch_network(name))
+        return BATCH / timed(lambda: step(*batch))
+    if name == "this project, whole training":
+        return fit_crops(noisy_dataset("gaussian"))
+    if name == "this project, model.fit":
+        return fit_crops(SameBatch())
+    if name == "this project, Table 1 unfused":
+        import devices
+        from devices import keras
+        from model import build_unet
+
+        devices.set_precision("auto")
+        model = build_unet()
+        model.compile(keras.optimizers.Adam(), "mse", jit_compile=devices.jit_compile())
+    else:
+        model = keras_network()
+    return BATCH / timed(lambda: model.train_on_batch(*batch))
+
+
+def training() -> tuple[list[str], list[list[str]]]:
+    names = (
+        "this project",
+        "this project, model.fit",
+        "this project, whole training",
+        "this project, Table 1 unfused",
+        *SETTINGS,
+    )
+    results = rounds("train_candidate", names)
+    best = max(median(results[name]) for name in SETTINGS if results[name])
+    flops = 3 * unet_flops(CROP * CROP)  # forward, and both gradients
+    limits = rounds("convolution_limit", ("float32", "bfloat16"), 1)
+    rows = []
+    for name in names:
+        if not results[name]:
+            rows.append([name, "failed", "", ""])
+            continue
+        crops = median(results[name])
+        rows.append([name, f"{crops:.1f}", f"{crops / best:.2f}", f"{crops * flops / 1e12:.3f}"])
+    for precision, limit in limits.items():
+        rows.append([f"limit: 96 to 96 convolution, {precision}", "", "", f"{limit[0]:.3f}"])
+    return ["batch 32, 64x64", "crops/s", "of PyTorch's best", "TFLOP/s of Table 1"], rows
+
+
+def pipeline_candidate(name: str) -> list[float]:
+    """Crops/s of batches on one thread and on all cores' threads."""
+    dataset = noisy_dataset(name)
+    for i in range(8):  # decode the pictures
+        dataset[i]
+    counter = itertools.count()
+    one = BATCH / timed(lambda: dataset[next(counter)], 4)
+    with ThreadPoolExecutor(CORES) as pool:
+        begin = time.perf_counter()
+        done = list(pool.map(lambda i: len(dataset[i][0]), range(64 * CORES)))
+    return [one, sum(done) / (time.perf_counter() - begin)]
+
+
+def pipeline() -> tuple[list[str], list[list[str]]]:
+    from filters import FILTERS
+
+    results = rounds("pipeline_candidate", tuple(FILTERS))
+    steps = rounds("train_candidate", ("this project",))["this project"]
+    step = CORES / median(steps)  # core-seconds a crop
+    rows = []
+    for name, values in results.items():
+        one, all_cores = (median(v) for v in zip(*values, strict=True))
+        rows.append(
+            [name, f"{1e6 / one:.0f}", f"{one:.0f}", f"{all_cores:.0f}", f"{100 / one / step:.1f}%"]
+        )
+    header = ["filter", "µs a pair", "pairs/s, one thread", f"pairs/s, {CORES}", "of a step"]
+    return header, rows
+
+
+def picture(megapixels: float) -> np.ndarray:
+    from deadleaves import dead_leaves
+
+    tile = dead_leaves(np.random.default_rng(0), size=500)
+    count = int(megapixels * 1e6 / 250_000)
+    rows = max(1, int(count**0.5 * 0.87))
+    clean = np.tile(tile, (rows, max(1, round(count / rows)), 1)) / np.float32(255)
+    return clean + np.random.default_rng(1).normal(0, 25 / 255, clean.shape).astype(np.float32)
+
+
+def restore_candidate(name: str) -> list[float]:
+    """Megapixels/s of one candidate, and its peak memory in GB."""
+    from restore import restore
+
+    # What is slow gets a part of the picture: its time grows with the number of pixels.
+    noisy = picture({"bm3d": 0.25, "OpenCV": 1}.get(name.split()[0], MEGAPIXELS))
+    if name.startswith("torch"):
+        from torch_unet import Restorer
+
+        model = Restorer(*torch_network(name))
+    elif name.startswith("this"):
+        model = keras_network()
+    if name == "bm3d":
+        import bm3d
+
+        def work():
+            bm3d.bm3d_rgb(noisy, 25 / 255)
+    elif name.startswith("OpenCV"):
+        import cv2
+
+        eight = np.clip(noisy * 255, 0, 255).round().astype(np.uint8)
+
+        def work():
+            cv2.fastNlMeansDenoisingColored(eight, None, 25, 25, 7, 21)
+    else:
+        restore(model, noisy[:960, :960])  # compiled for a tile's size
+
+        def work():
+            restore(model, noisy)
+
+    seconds = timed(work, 1, warm_up=0) if name == "bm3d" else once(work)
+    pixels = noisy.shape[0] * noisy.shape[1] / 1e6
+    return [pixels / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]
+
+
+def once(work: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def inference() -> tuple[list[str], list[list[str]]]:
+    names = ("this project", *SETTINGS, "bm3d", "OpenCV fastNlMeansDenoisingColored")
+    results = rounds("restore_candidate", names)
+    speeds = {name: median(v[0] for v in values) for name, values in results.items() if values}
+    best = max(speed for name, speed in speeds.items() if name.startswith("torch"))
+    rows = [
+        [
+            name,
+            f"{speed:.3f}",
+            f"{speed / best:.2f}",
+            f"{speed / speeds['bm3d']:.1f}",
+            f"{median(v[1] for v in results[name]):.2f}",
+        ]
+        for name, speed in speeds.items()
+    ]
+    return [f"{MEGAPIXELS} megapixels", "MP/s", "of PyTorch's best", "of bm3d", "peak GB"], rows
+
+
+def quality() -> tuple[list[str], list[list[str]]]:
+    """Train by the recipe, from the command to the finished model; score it afterwards."""
+    import tempfile
+
+    import scores
+    from datasets import test_paths
+    from filters import FILTERS
+    from images import read_rgb
+    from infer import load_model
+    from restore import restore
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["train_model.py", "gaussian", "bsds300", *RECIPE.split()]
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, *command, "--output-dir", folder, "--name", "run"],
+            cwd=REPOSITORY,
+            check=True,
+        )
+        minutes = (time.perf_counter() - begin) / 60
+        model = load_model(Path(folder) / "run/model.keras")
+    values = []
+    for i, path in enumerate(test_paths("bsds300")):
+        clean = read_rgb(path)
+        noisy = scores.test_input(FILTERS["gaussian"], clean, i)
+        values.append(scores.psnr(scores.to_8bit(restore(model, noisy)), clean))
+    reached = np.mean(values)
+    row = [" ".join(command), f"{minutes:.1f}", f"{reached:.2f}", f"{reached - TARGET:+.2f}"]
+    return ["command", "minutes", "dB on BSDS300's test pictures", "against CBM3D's 30.34"], [row]
+
+
+def rounds(function: str, names: tuple[str, ...], count: int | None = None) -> dict[str, list]:
+    """Call `function(name)` in processes of their own, `count` times for each name."""
+    results = {name: [] for name in names}
+    for _ in range(count or ROUNDS):
+        for name in names:
+            done = subprocess.run(
+                [sys.executable, __file__, "--call", function, name],
+                capture_output=True,
+                text=True,
+            )
+            try:
+                results[name].append(json.loads(done.stdout.splitlines()[-1]))
+            except (IndexError, ValueError):
+                last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+                print(f"{name} failed: {last}", file=sys.stderr)
+            else:
+                print(f"{function} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+    return results
+
+
+ROUNDS = 3
+
+
+def main() -> int:
+    global ROUNDS
+    if sys.argv[1:2] == ["--call"]:
+        print(json.dumps(globals()[sys.argv[2]](sys.argv[3])))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("training", "pipeline", "inference", "quality"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="(%(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
+    args = parser.parse_args()
+    ROUNDS = args.rounds
+    header, rows = {
+        "training": training,
+        "pipeline": pipeline,
+        "inference": inference,
+        "quality": quality,
+    }[args.what]()
+    lines = [f"{machine()}.", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    print(*lines, sep="\n")
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    path = args.output_dir / f"speed-{args.what}.md"
+    path.write_text("\n".join(lines) + "\n")
+    print(f"saved {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

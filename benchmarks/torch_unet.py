@@ -1,0 +1,72 @@
+"""The same network in PyTorch, to measure against: Table 1, with the Keras model's weights.
+
+Not part of the project: `pip install torch` to run the benchmarks that use it.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class TorchUNet(nn.Module):
+    """(batch, 3, height, width) to the same; weights of `build_unet()` in its order."""
+
+    def __init__(self, weights: list[np.ndarray]):
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+            convolution = nn.Conv2d(*kernel.shape[2:], 3, padding=1)
+            convolution.weight.data = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
+            convolution.bias.data = torch.from_numpy(bias.copy())
+            self.convolutions.append(convolution)
+
+    def forward(self, x):
+        convolutions = iter(self.convolutions)
+
+        def activated(x):
+            return functional.leaky_relu(next(convolutions)(x), 0.1)
+
+        skips = [x]
+        x = activated(x)
+        for _ in range(5):
+            x = functional.max_pool2d(activated(x), 2)
+            skips.append(x)
+        x = activated(x)
+        skips.pop()
+        while skips:
+            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = activated(activated(torch.cat([x, skips.pop()], 1)))
+        return next(convolutions)(x)
+
+
+class Restorer:
+    """A TorchUNet behind the one method of a Keras model that `restore` calls."""
+
+    def __init__(self, network, device: str, precision: str):
+        self.network, self.device, self.precision = network, device, precision
+
+    def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(x).to(self.device).permute(0, 3, 1, 2)  # channels last as it is
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return self.network(x).permute(0, 2, 3, 1).float().cpu().numpy()
+
+
+def autocast(device: str, precision: str):
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def trainer(network, device: str, precision: str, learning_rate: float = 1e-4):
+    """Return what makes one training step of a batch (inputs, targets) in NumPy."""
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, (0.9, 0.99), eps=1e-7)
+
+    def step(inputs: np.ndarray, targets: np.ndarray) -> None:
+        x, y = (torch.from_numpy(a).to(device).permute(0, 3, 1, 2) for a in (inputs, targets))
+        with autocast(device, precision):
+            loss = functional.mse_loss(network(x).float(), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    step.optimizer = optimizer
+    return step
