@@ -33,8 +33,12 @@ def describe_device() -> tuple[str, str]:
         return f"{count}{name} (compute capability {capability:g})", precision
     flags = _cpu_flags()
     precision = "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU, {cores} core{'s' * (cores > 1)}", precision
+    return f"CPU, {cores()} core{'s' * (cores() > 1)}", precision
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _gpus() -> list[tuple[str, float]]:

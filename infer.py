@@ -7,14 +7,15 @@
     python infer.py gaussian kodak --score my/pictures
     python infer.py gaussian bsds300 --restore PICTURES --output DIR
 
-Models are taken from runs/, then from pretrained/. The clean picture is corrupted by the
-filter at its test strength, the same way every time, and restored; with --restore, pictures
-that are noisy already are restored to files of the same names and kinds.
+Models are taken from runs/, then from pretrained/, or where --models says. The clean picture is
+corrupted by the filter at its test strength, the same way every time, and restored; with
+--restore, pictures that are noisy already are restored to files of the same names and kinds.
 """
 
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from options import CAPTURED
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 COLUMNS = ("model", "pictures", "strength", "noisy PSNR", "PSNR", "noisy SSIM", "SSIM", "note")
+EACH_COLUMNS = ("model", "pictures", "file", *COLUMNS[2:7])
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--restore", nargs="+", type=Path, metavar="PATH", help="noisy pictures, or folders of them"
     )
+    add(
+        "--models",
+        nargs="+",
+        type=Path,
+        default=[PRETRAINED, runs.RUNS],
+        metavar="DIR",
+        help="folders of models, or of train_model.py's runs (default: pretrained runs)",
+    )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add("--compare", action="store_true", help="with --restore: save before and after side by side")
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
@@ -74,14 +84,20 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_models(
-    filter: str | None = None, dataset: str | None = None, captured: bool = False
+    filter: str | None = None,
+    dataset: str | None = None,
+    captured: bool = False,
+    folders: Sequence[Path] = (PRETRAINED, runs.RUNS),
 ) -> list[Trained]:
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
 
-    Raises `InputError` where there is none; it says which command trains one.
+    Of two with one name the last folder's counts. Raises `InputError` where there is none; it
+    says which command trains one.
     """
-    files = {path.stem: path for path in PRETRAINED.glob("*.keras")}
-    files |= {path.parent.name: path for path in runs.RUNS.glob(f"*/{runs.MODEL}")}
+    files = {}
+    for folder in folders:
+        files |= {path.stem: path for path in folder.glob("*.keras")}
+        files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
     found = []
     for name, path in files.items():
         settings = runs.read_settings(path.parent) if path.name == runs.MODEL else None
@@ -93,20 +109,16 @@ def find_models(
             dataset is None or dataset in names or Path(dataset).resolve().name in names
         ):
             found.append(Trained(name, FILTERS.get(kind), path))
-    if not found and filter is None and find_any_captured():
+    if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
         raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
+        places = " or ".join(f"{folder.name}/" for folder in folders)
         raise InputError(
-            f"no trained model {wanted + ' ' if wanted else ''}in runs/ or pretrained/: "
+            f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
             f"train it with python train_model.py {filter or 'gaussian'} {dataset or 'kodak'}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
-
-
-def find_any_captured() -> bool:
-    names = [path.parent.name for path in runs.RUNS.glob(f"*/{runs.MODEL}")]
-    return any(name.startswith(CAPTURED) for name in names)
 
 
 def load_model(path: Path):
@@ -185,12 +197,14 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     import scores
     from restore import restore
 
-    rows = []
+    rows, each = [], []
     with Progress(console=Console(stderr=True)) as progress:
         for trained in models:
             model = load_model(trained.path)
             for dataset, paths in sets.items():
                 values = []
+                number = trained.filter.test if args.strength is None else args.strength
+                strength = f"{trained.filter.symbol} = {number:g}"
                 task = progress.add_task(f"{trained.name} on {dataset}", total=len(paths))
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
@@ -203,49 +217,48 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                             for picture in pair
                         ]
                     )
+                    each.append((trained.name, dataset, path.name, strength, *digits(values[-1])))
                     progress.advance(task)
-                means = np.mean(values, axis=0)
-                strength = trained.filter.test if args.strength is None else args.strength
                 # Its own training pictures: the score says little of other pictures.
                 note = "trained on these" if dataset == "kodak" and is_on_kodak(trained) else ""
-                rows.append(
-                    (
-                        trained.name,
-                        dataset,
-                        f"{trained.filter.symbol} = {strength:g}",
-                        *(f"{value:.2f}" for value in means[:2]),
-                        *(f"{value:.4f}" for value in means[2:]),
-                        note,
-                    )
-                )
+                means = digits(np.mean(values, axis=0))
+                rows.append((trained.name, dataset, strength, *means, note))
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    write_tables(rows, args.output)
+    write_tables(rows, each, args.output)
+
+
+def digits(values) -> list[str]:
+    """PSNR of input and output with two digits, SSIM with four."""
+    return [f"{value:.{n}f}" for value, n in zip(values, (2, 2, 4, 4), strict=True)]
 
 
 def is_on_kodak(trained: Trained) -> bool:
     return "kodak" in trained.name.split("-")
 
 
-def write_tables(rows: list[tuple[str, ...]], folder: Path) -> None:
-    """Write scores.csv and scores.md into `folder`."""
+def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
+    """Write scores.csv and scores.md, and the scores of each picture, into `folder`."""
     widths = [max(len(row[i]) for row in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
     lines = [
         "| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |"
         for row in (COLUMNS, tuple("-" * n for n in widths), *rows)
     ]
-    path = folder / "scores.csv"
+    files = {"scores-each.csv": (EACH_COLUMNS, *each), "scores.csv": (COLUMNS, *rows)}
+    path = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows((COLUMNS, *rows))
+        for name, table in files.items():
+            path = folder / name
+            with path.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(table)
         path = folder / "scores.md"
         path.write_text("\n".join(lines) + "\n")
     except OSError as error:
         raise write_failure(path, error) from None
-    print(f"saved {folder / 'scores.csv'} and {path}")
+    print(f"saved {folder / 'scores.csv'}, scores-each.csv and {path}")
 
 
 def files_to_restore(args: argparse.Namespace) -> dict[Path, Path]:
@@ -342,7 +355,7 @@ def make_folder(folder: Path) -> None:
 
 def main() -> int:
     args = parse_arguments()
-    models = find_models(args.filter, args.dataset, captured=bool(args.restore))
+    models = find_models(args.filter, args.dataset, bool(args.restore), args.models)
     if args.restore:
         if len(models) > 1:
             names = ", ".join(trained.name for trained in models)

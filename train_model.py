@@ -68,7 +68,8 @@ def main() -> int:
 
     share = process, processes
     size = {"batch_size": args.batch, "crop_size": args.crop, "share": share}
-    steps = {"steps": args.steps, "seed": args.seed}
+    threads = {"workers": devices.cores(), "max_queue_size": max(8, 2 * devices.cores())}
+    steps = {"steps": args.steps, "seed": args.seed, **threads}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "seed": 0, "fixed": True}
     if noise:
         size["clean_targets"] = args.clean_targets

@@ -160,7 +160,8 @@ def noisy_dataset(filter: str, batch: int = BATCH):
     from datasets import training_images
 
     images, _ = training_images("bsds300", CROP, 0)
-    return NoisyDataset(images, filter, batch_size=batch, crop_size=CROP, steps=1000)
+    options = {"batch_size": batch, "crop_size": CROP, "steps": 1000, "workers": CORES}
+    return NoisyDataset(images, filter, **options)
 
 
 def train_candidate(name: str) -> float:

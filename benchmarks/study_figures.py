@@ -1,0 +1,163 @@
+"""The study's figures, from its histories and networks: what noisy targets cost, if anything.
+
+    python benchmarks/study_figures.py
+
+Writes to results/: curves.png (PSNR over training), sweep.csv and sweep.png (PSNR over the
+strengths of the noise, on every tenth of BSDS300's test pictures), and details.png (parts of a
+picture at full size). Noisy- and clean-target networks side by side in each.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import figures
+import infer
+import scores
+from datasets import test_paths
+from errors import run_main
+from filters import FILTERS
+from images import read_rgb
+from restore import restore
+
+RESULTS = REPOSITORY / "results"
+NETWORKS = REPOSITORY / "pretrained", RESULTS / "networks"
+PAIRS = {  # panel: the filter, and the name that both networks share
+    "gaussian": ("gaussian", "gaussian-bsds300"),
+    "poisson": ("poisson", "poisson-bsds300"),
+    "bernoulli": ("bernoulli", "bernoulli-bsds300"),
+    "text, L1": ("text", "text-bsds300-l1"),
+    "text, L2": ("text", "text-bsds300"),
+}
+TARGETS = {"noisy targets": "", "clean targets": "-clean"}
+STRENGTHS = {
+    "gaussian": (5, 10, 15, 20, 25, 30, 40, 50),
+    "poisson": (2, 5, 10, 20, 30, 40, 50),
+    "bernoulli": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "text": (0.05, 0.15, 0.25, 0.35, 0.5),
+}
+PARTS = {"126007.jpg": (60, 330), "102061.jpg": (60, 200)}  # top, left of what details.png shows
+PART = 96
+
+
+def load(name: str):
+    paths = [folder / f"{name}.keras" for folder in NETWORKS]
+    path = next((path for path in paths if path.exists()), None)
+    return path and infer.load_model(path)
+
+
+def style(targets: str) -> dict:
+    return {"linestyle": "--" if targets == "clean targets" else "-", "label": targets}
+
+
+def panels(titles):
+    figure, axes = figures.plt.subplots(
+        1, len(titles), figsize=(3.2 * len(titles), 3.2), layout="constrained", squeeze=False
+    )
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=10)
+        ax.grid(alpha=0.3)
+    return figure, dict(zip(titles, axes[0], strict=True))
+
+
+def draw_curves() -> None:
+    """PSNR on validation pictures after each epoch."""
+    figure, axes = panels(PAIRS)
+    for title, ax in axes.items():
+        for targets, suffix in TARGETS.items():
+            path = RESULTS / f"histories/{PAIRS[title][1]}{suffix}.csv"
+            if path.exists():
+                with path.open(newline="") as file:
+                    rows = list(csv.DictReader(file))
+                values = [float(row["val_psnr"]) for row in rows]
+                ax.plot([int(row["epoch"]) for row in rows], values, **style(targets))
+        ax.set(xlabel="epoch", ylabel="PSNR on validation pictures (dB)")
+        ax.legend(fontsize=8)
+    figures.save_and_show(figure, RESULTS / "curves.png", show=False)
+
+
+def measure(names: list[str]) -> list[tuple[str, float, float, float]]:
+    """Return (network, strength, noisy PSNR, PSNR) over its filter's strengths."""
+    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::10]
+    rows = []
+    for name in names:
+        network = load(name)
+        filter = FILTERS[name.split("-")[0]]
+        for strength in STRENGTHS[filter.name] if network else ():
+            values = []
+            for index, clean in originals:
+                noisy = scores.test_input(filter, clean, index, strength)
+                pair = scores.to_8bit(noisy), scores.to_8bit(restore(network, noisy))
+                values.append([scores.psnr(picture, clean) for picture in pair])
+            rows.append((name, strength, *np.mean(values, axis=0)))
+            print(f"{name} {strength:g}: {rows[-1][2]:.2f} -> {rows[-1][3]:.2f} dB", flush=True)
+    return rows
+
+
+def draw_sweep() -> None:
+    """PSNR over the strength of the noise."""
+    names = [f"{name}{suffix}" for _, name in PAIRS.values() for suffix in TARGETS.values()]
+    rows = measure(names)
+    with (RESULTS / "sweep.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("network", "strength", "noisy PSNR", "PSNR"))
+        writer.writerows((*row[:2], *(f"{value:.2f}" for value in row[2:])) for row in rows)
+    figure, axes = panels(PAIRS)
+    for title, ax in axes.items():
+        filter, name = PAIRS[title]
+        for targets, suffix in TARGETS.items():
+            mine = [row for row in rows if row[0] == name + suffix]
+            ax.plot([row[1] for row in mine], [row[3] for row in mine], **style(targets))
+        noisy = sorted({row[1:3] for row in rows if row[0] == name})
+        ax.plot(*zip(*noisy, strict=True), color="grey", linestyle=":", label="input")
+        ax.set(xlabel=f"strength {FILTERS[filter].symbol}", ylabel="PSNR (dB)")
+        ax.legend(fontsize=8)
+    figures.save_and_show(figure, RESULTS / "sweep.png", show=False)
+
+
+def draw_details() -> None:
+    """Parts of pictures: input, both outputs, truth."""
+    paths = {path.name: (i, path) for i, path in enumerate(test_paths("bsds300"))}
+    columns = ("input", *TARGETS, "true")
+    rows = [(title, picture) for title in PAIRS for picture in PARTS]
+    figure, axes = figures.plt.subplots(
+        len(PAIRS), len(PARTS) * len(columns), figsize=(16, 2.3 * len(PAIRS)), layout="constrained"
+    )
+    for number, (title, picture) in enumerate(rows):
+        filter, name = PAIRS[title]
+        index, path = paths[picture]
+        clean = read_rgb(path)
+        noisy = scores.test_input(FILTERS[filter], clean, index)
+        shown = [scores.to_8bit(noisy)]
+        for suffix in TARGETS.values():
+            shown.append(scores.to_8bit(restore(load(name + suffix), noisy)))
+        captions = [f"{scores.psnr(output, clean):.2f} dB" for output in shown]
+        top, left = PARTS[picture]
+        row, column = divmod(number, len(PARTS))
+        here = axes[row][column * len(columns) : (column + 1) * len(columns)]
+        for ax, output, caption, head in zip(
+            here, [*shown, clean], [*captions, ""], columns, strict=True
+        ):
+            part = output[top : top + PART, left : left + PART]
+            ax.imshow(part, interpolation="nearest")
+            ax.set(xticks=[], yticks=[], xlabel=caption)
+            if row == 0:
+                ax.set_title(head, fontsize=10)
+        if column == 0:
+            here[0].set_ylabel(title)
+    figures.save_and_show(figure, RESULTS / "details.png", show=False)
+
+
+def main() -> None:
+    draw_curves()
+    draw_sweep()
+    draw_details()
+
+
+if __name__ == "__main__":
+    run_main(main)
