@@ -121,9 +121,10 @@ def find_models(
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
 
 
-def load_model(path: Path):
-    """Load a trained U-Net in the precision that suits this machine.
+def load_model(path: Path, precision: str = "float32"):
+    """Load a trained U-Net, ready to restore.
 
+    In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is.
     Keras' safe mode is on, so a file that carries code is refused; so is a damaged file and
     any other network, with an `InputError` that names the file.
     """
@@ -137,7 +138,7 @@ def load_model(path: Path):
         weights = stored.get_weights()
     except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
         raise InputError(f"{path} cannot be loaded as a model: {first_line(error)}") from None
-    devices.set_precision("auto")
+    devices.set_precision(precision)
     model = build_unet()
     kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
     if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
@@ -303,7 +304,7 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
         targets = {target: path for target, path in targets.items() if target not in there}
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output} is a file: name a folder with --output")
-    model = load_model(trained.path)
+    model = load_model(trained.path, "auto")
     from rich.console import Console
     from rich.progress import Progress
 
