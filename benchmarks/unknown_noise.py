@@ -1,7 +1,7 @@
 """Which model to take for a photo of unknown noise: each one on noises it was not trained for.
 
-    python benchmarks/unknown_noise.py                          gaussian-kodak, poisson-kodak
-    python benchmarks/unknown_noise.py gaussian-bsds300 captured-scenes
+    python benchmarks/unknown_noise.py                          gaussian-bsds300, poisson-bsds300
+    python benchmarks/unknown_noise.py gaussian-kodak captured-scenes
 
 White noise, and sensor noise that grows with the light, on every eighth of BSDS300's test
 pictures, saved with 8 bits as photos are. Prints mean PSNR.
@@ -32,7 +32,7 @@ NOISES = {  # name: variance at brightness x in [0, 1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["gaussian-kodak", "poisson-kodak"])
+    parser.add_argument("names", nargs="*", default=["gaussian-bsds300", "poisson-bsds300"])
     args = parser.parse_args()
     models = {}
     for name in args.names:
