@@ -21,7 +21,7 @@ RECIPE = "--epochs 20 --steps 400 --batch 4 --learning-rate 1e-3 --schedule cosi
 LITERAL = "--epochs 20 --steps 400 --batch 4"  # the report's constant 1e-4
 FILTERS = ("gaussian", "poisson", "bernoulli", "text")
 
-RECIPES = dict.fromkeys(FILTERS, RECIPE) | {"text": RECIPE.replace("20", "12", 1)}
+RECIPES = dict.fromkeys(FILTERS, RECIPE) | {"text": RECIPE.replace("20", "8", 1)}
 
 RUNS = {f"{filter}-bsds300": f"{filter} bsds300 {RECIPES[filter]}" for filter in FILTERS}
 RUNS |= {
