@@ -8,6 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
+import errors
 from errors import InputError, quiet_stderr
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -115,6 +116,9 @@ def join_processes() -> tuple[int, int]:
         )
     import jax
 
+    errors.together = True
+    with contextlib.suppress(AttributeError):  # it would swallow SIGTERM; older ones have it not
+        jax.config.update("jax_enable_preemption_service", False)
     with quiet_stderr():
         keras.distribution.initialize()
         return jax.process_index(), jax.process_count()

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ _one_thread = threading.RLock()
 
 class InputError(Exception):
     """Something the user gave or the machine lacks; the message names it and the way out."""
+
+
+together = False  # whether this process trains with others: devices.join_processes
 
 
 def run_main(main: Callable[[], int | None]) -> None:
@@ -30,6 +34,15 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except Exception:
+        if not together:
+            raise
+        traceback.print_exc()
+        code = 1
+    if together and code in (1, 2):  # in an orderly exit each waits for the others, who wait too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

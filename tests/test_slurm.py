@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
@@ -247,6 +248,31 @@ def test_cancelled_run_goes_on_when_submitted_again(project, undisturbed):
     complete(f"{job}_0", log)
     assert "going on at" in log.read_text()
     assert_same(folder, undisturbed)
+
+
+def test_two_processes_train_as_one_does_and_go_on(project):
+    pytest.importorskip("jax")
+    sizes = ["--epochs", "1", "--steps", "20", "--checkpoint-steps", "2", *SMALL]
+    arguments = [*sizes, "--precision", "float32", "--name"]
+    tasks, folder = ["--array=0", "--ntasks-per-node=2", "--time=10"], project / "runs"
+    alone = ["env", "KERAS_BACKEND=jax", sys.executable, "train_model.py", "gaussian", "kodak"]
+    run(*alone, *arguments, "one", cwd=project, timeout=300)
+    job = submit(project, *tasks, arguments=[*arguments, "two"])
+    complete(f"{job}_0", project / f"logs/gaussian-kodak-{job}.log", 300)
+    one, two = (weights(folder / name) for name in ("one", "two"))
+    for name in one:
+        pair = (np.frombuffer(arrays[name], np.float32) for arrays in (one, two))
+        np.testing.assert_allclose(*pair, rtol=0, atol=5e-5)
+
+    job = submit(project, *tasks, arguments=[*arguments, "stopped"])
+    task, log = f"{job}_0", project / f"logs/gaussian-kodak-{job}.log"
+    poll((folder / "stopped/checkpoint.npz").exists, 300, "a checkpoint")
+    run("scancel", "--batch", "--signal=USR1", task)
+    release(task)
+    complete(task, log, 300)
+    order = "stopped by SIGUSR1 and saved.*with code 75.*queued again.*going on at"
+    assert re.search(order, log.read_text(), re.DOTALL)
+    assert weights(folder / "stopped") == two
 
 
 def test_early_warning_requeues_that_task_only(project):
