@@ -3,7 +3,7 @@
     python benchmarks/study_figures.py
 
 Writes to results/: curves.png (PSNR over training), sweep.csv and sweep.png (PSNR over the
-strengths of the noise, on every tenth of BSDS300's test pictures), and details.png (parts of a
+strengths of the noise, on every twentieth of BSDS300's test pictures), and details.png (parts of a
 picture at full size). Noisy- and clean-target networks side by side in each.
 """
 
@@ -83,7 +83,7 @@ def draw_curves() -> None:
 
 def measure(names: list[str]) -> list[tuple[str, float, float, float]]:
     """Return (network, strength, noisy PSNR, PSNR) over its filter's strengths."""
-    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::10]
+    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::20]
     rows = []
     for name in names:
         network = load(name)
@@ -112,7 +112,8 @@ def draw_sweep() -> None:
         filter, name = PAIRS[title]
         for targets, suffix in TARGETS.items():
             mine = [row for row in rows if row[0] == name + suffix]
-            ax.plot([row[1] for row in mine], [row[3] for row in mine], **style(targets))
+            if mine:
+                ax.plot([row[1] for row in mine], [row[3] for row in mine], **style(targets))
         noisy = sorted({row[1:3] for row in rows if row[0] == name})
         ax.plot(*zip(*noisy, strict=True), color="grey", linestyle=":", label="input")
         ax.set(xlabel=f"strength {FILTERS[filter].symbol}", ylabel="PSNR (dB)")
@@ -133,18 +134,20 @@ def draw_details() -> None:
         index, path = paths[picture]
         clean = read_rgb(path)
         noisy = scores.test_input(FILTERS[filter], clean, index)
-        shown = [scores.to_8bit(noisy)]
-        for suffix in TARGETS.values():
-            shown.append(scores.to_8bit(restore(load(name + suffix), noisy)))
-        captions = [f"{scores.psnr(output, clean):.2f} dB" for output in shown]
+        networks = [load(name + suffix) for suffix in TARGETS.values()]
+        outputs = [network and restore(network, noisy) for network in networks]
+        shown = [None if o is None else scores.to_8bit(o) for o in (noisy, *outputs)]
+        captions = ["" if o is None else f"{scores.psnr(o, clean):.2f} dB" for o in shown]
         top, left = PARTS[picture]
         row, column = divmod(number, len(PARTS))
         here = axes[row][column * len(columns) : (column + 1) * len(columns)]
         for ax, output, caption, head in zip(
             here, [*shown, clean], [*captions, ""], columns, strict=True
         ):
-            part = output[top : top + PART, left : left + PART]
-            ax.imshow(part, interpolation="nearest")
+            if output is None:  # not trained
+                ax.axis("off")
+                continue
+            ax.imshow(output[top : top + PART, left : left + PART], interpolation="nearest")
             ax.set(xticks=[], yticks=[], xlabel=caption)
             if row == 0:
                 ax.set_title(head, fontsize=10)
