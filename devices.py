@@ -5,6 +5,7 @@ start-up log stays off the screen. This is the one place that knows back ends ap
 """
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors included
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where models are many
 with quiet_stderr():  # what it logs before it has read that
     import keras
 
