@@ -68,8 +68,8 @@ def main() -> int:
 
     share = process, processes
     size = {"batch_size": args.batch, "crop_size": args.crop, "share": share}
-    threads = {"workers": devices.cores(), "max_queue_size": max(8, 2 * devices.cores())}
-    steps = {"steps": args.steps, "seed": args.seed, **threads}
+    # With Keras' own workers batches that were prefetched are lost where an iterator ends.
+    steps = {"steps": args.steps, "seed": args.seed}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "seed": 0, "fixed": True}
     if noise:
         size["clean_targets"] = args.clean_targets
