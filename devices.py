@@ -136,12 +136,11 @@ def gather(number: int, processes: int) -> list[int]:
     return process_allgather(np.array(number)).tolist()
 
 
-def distribute(batch_size: int, weighted: bool = False) -> contextlib.AbstractContextManager:
+def distribute(batch_size: int) -> contextlib.AbstractContextManager:
     """Return the context to make and compile a model in, for it to train on all devices.
 
     That is all GPUs of this host, or as many as share a batch equally; on JAX also those of
-    the processes joined. Every device has the weights and takes its part of each batch. Where
-    pixels are weighted, TensorFlow gets one device: its parts' losses are not the whole's.
+    the processes joined. Every device has the weights and takes its part of each batch.
     """
     if keras.backend.backend() == "jax":
         import jax
@@ -159,7 +158,7 @@ def distribute(batch_size: int, weighted: bool = False) -> contextlib.AbstractCo
 
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         devices = devices[: _sharing(batch_size, len(devices))]
-        if len(devices) > 1 and not weighted:
+        if len(devices) > 1:
             return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
     return contextlib.nullcontext()
 

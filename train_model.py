@@ -86,7 +86,7 @@ def main() -> int:
     if args.schedule == "cosine":
         total = args.epochs * args.steps
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
-    with devices.distribute(args.batch, batches.weighted):
+    with devices.distribute(args.batch):
         losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
         model = fuse(build_unet())
         model.compile(

@@ -166,7 +166,7 @@ def noisy_dataset(filter: str, batch: int = BATCH):
     from datasets import training_images
 
     images, _ = training_images("bsds300", CROP, 0)
-    options = {"batch_size": batch, "crop_size": CROP, "steps": 1000, "workers": CORES}
+    options = {"batch_size": batch, "crop_size": CROP, "steps": 1000}
     return NoisyDataset(images, filter, **options)
 
 

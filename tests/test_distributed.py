@@ -13,10 +13,19 @@ from conftest import REPOSITORY, run_script
 
 from runs import CHECKPOINT, EXIT_INTERRUPTED
 
-OPTIONS = ("--epochs", "2", "--steps", "10", "--batch", "4", "--crop", "32")
-# Root mean square over the weights after 20 steps of 1e-4. The largest difference says less: where
-# a gradient is next to 0, Adam makes a whole step of the rounding's sign.
-ROUNDING = 1e-5
+OPTIONS = (
+    "--epochs",
+    "2",
+    "--steps",
+    "10",
+    "--batch",
+    "4",
+    "--crop",
+    "32",
+    "--precision",
+    "float32",
+)
+ROUNDING = 1e-4  # of weights after 20 steps: measured 1e-5, Adam makes a step of rounding
 TWO_CPUS = """
 import sys
 import devices
@@ -35,14 +44,14 @@ def weights(folder):
     return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
 
 
-def difference(first, second) -> float:
+def largest_difference(first, second) -> float:
     pairs = zip(weights(first), weights(second), strict=True)
-    squares = np.concatenate([((a - b) ** 2).ravel() for a, b in pairs])
-    return float(np.sqrt(squares.mean()))
+    return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
 def test_two_devices_of_tensorflow_train_as_one(pictures, tmp_path):
-    arguments = ("gaussian", str(pictures), *OPTIONS, "--output-dir", str(tmp_path))
+    """Also where pixels have weights: the parts' losses must add up to the whole batch's."""
+    arguments = ("bernoulli", str(pictures), *OPTIONS, "--output-dir", str(tmp_path))
     run_script("train_model.py", *arguments, "--name", "one")
     done = subprocess.run(
         [sys.executable, "-c", TWO_CPUS, *arguments, "--name", "two"],
@@ -52,7 +61,7 @@ def test_two_devices_of_tensorflow_train_as_one(pictures, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert difference(tmp_path / "one", tmp_path / "two") < ROUNDING
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +114,7 @@ def test_two_processes_train_as_one_also_after_an_interruption(
     pictures, tmp_path, jax_cache, how, undisturbed
 ):
     one, two = undisturbed
-    assert difference(one, two) < ROUNDING
+    assert largest_difference(one, two) < ROUNDING
     arguments = ("gaussian", str(pictures), *OPTIONS, "--output-dir", str(tmp_path))
     arguments += ("--checkpoint-steps", "3")
     processes = start_two(arguments, jax_cache)
@@ -123,7 +132,7 @@ def test_two_processes_train_as_one_also_after_an_interruption(
     assert "going on at epoch" in output
     assert "the model is" in output
     assert "epoch" not in other.lower()  # the first one speaks
-    assert difference(two, folder) == 0
+    assert largest_difference(two, folder) == 0
     assert (two / "history.csv").read_text() == (folder / "history.csv").read_text()
 
 
