@@ -8,6 +8,7 @@ picture at full size). Noisy- and clean-target networks side by side in each.
 """
 
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
+
+from study import RUNS
 
 import figures
 import infer
@@ -69,14 +72,15 @@ def draw_curves() -> None:
     """PSNR on validation pictures after each epoch."""
     figure, axes = panels(PAIRS)
     for title, ax in axes.items():
+        steps = int(re.search(r"--steps (\d+)", RUNS[PAIRS[title][1]])[1])  # per epoch
         for targets, suffix in TARGETS.items():
             path = RESULTS / f"histories/{PAIRS[title][1]}{suffix}.csv"
             if path.exists():
                 with path.open(newline="") as file:
                     rows = list(csv.DictReader(file))
                 values = [float(row["val_psnr"]) for row in rows]
-                ax.plot([int(row["epoch"]) for row in rows], values, **style(targets))
-        ax.set(xlabel="epoch", ylabel="PSNR on validation pictures (dB)")
+                ax.plot([int(row["epoch"]) * steps for row in rows], values, **style(targets))
+        ax.set(xlabel="step", ylabel="PSNR on validation pictures (dB)")
         ax.legend(fontsize=8)
     figures.save_and_show(figure, RESULTS / "curves.png", show=False)
 
