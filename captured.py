@@ -99,9 +99,9 @@ class Scenes:
 
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
         self.scenes = list(scenes)
-        paths = [path for scene in self.scenes for path in scene.paths]
+        self._paths = [path for scene in self.scenes for path in scene.paths]
         self._first = np.cumsum([0, *(len(scene.paths) for scene in self.scenes)])
-        self._cached = Cache(lambda n: np.ascontiguousarray(read_photo(paths[n]).color))
+        self._cached = Cache(self._read)
         for scene in self.scenes:
             sizes = {}
             for path in scene.paths:
@@ -119,6 +119,9 @@ class Scenes:
                     f"{first} has {size[0]} x {size[1]} pixels, fewer than the crop's "
                     f"{min_size}: take a smaller --crop or remove the scene"
                 )
+
+    def _read(self, n: int) -> np.ndarray:
+        return np.ascontiguousarray(read_photo(self._paths[n]).color)
 
     def __len__(self) -> int:
         return len(self.scenes)

@@ -97,7 +97,11 @@ class DeadLeaves:
     """Pictures without end, so without a length: `images[k]` is the k-th of `seed`, any k."""
 
     def __init__(self, seed: int):
-        self._cached = Cache(lambda k: dead_leaves(np.random.default_rng((seed, k))))
+        self._seed = seed
+        self._cached = Cache(self._make)
+
+    def _make(self, k: int) -> np.ndarray:
+        return dead_leaves(np.random.default_rng((self._seed, k)))
 
     def __getitem__(self, k: int) -> np.ndarray:
         return self._cached[k]

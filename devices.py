@@ -44,6 +44,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def makers() -> int:
+    """Number of processes to make batches: all cores' beside a GPU; a CPU has enough to do."""
+    return cores() if _gpus() else 0
+
+
 def _gpus() -> list[tuple[str, float]]:
     """Name and compute capability of each GPU that the back end sees."""
     backend = keras.backend.backend()

@@ -173,13 +173,19 @@ class ImageFiles:
 
 
 class Cache:
-    """The arrays `make(k)` used last, up to `CACHE_BYTES` of them, for several threads."""
+    """The arrays `make(k)` used last, up to `CACHE_BYTES` of them, for several threads.
+
+    Another process gets it empty.
+    """
 
     def __init__(self, make: Callable[[int], np.ndarray]):
         self._make = make
         self._arrays: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return Cache, (self._make,)
 
     def __getitem__(self, k: int) -> np.ndarray:
         with self._lock:

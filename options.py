@@ -75,6 +75,12 @@ def parse(doc: str) -> argparse.Namespace:
         help="to compute in; auto takes what the hardware is fast in (%(default)s)",
     )
     add(
+        "--data-processes",
+        type=natural,
+        metavar="N",
+        help="that make the noisy pairs (default: for a GPU as many as there are cores, else none)",
+    )
+    add(
         "--checkpoint-steps",
         type=positive(int),
         metavar="N",

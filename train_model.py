@@ -42,7 +42,7 @@ def main() -> int:
     import devices
     import figures
     from callbacks import AnnealedL0, Annealing, Checkpoint, CleanPSNR, resume
-    from data import CapturedPairs, NoisyDataset
+    from data import CapturedDataset, NoisyDataset
     from devices import keras
     from fused import fuse
     from model import build_unet
@@ -69,15 +69,16 @@ def main() -> int:
     share = process, processes
     size = {"batch_size": args.batch, "crop_size": args.crop, "share": share}
     # With Keras' own workers batches that were prefetched are lost where an iterator ends.
-    steps = {"steps": args.steps, "seed": args.seed}
+    makers = devices.makers() if args.data_processes is None else args.data_processes
+    steps = {"steps": args.steps, "seed": args.seed, "makers": makers}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "seed": 0, "fixed": True}
     if noise:
         size["clean_targets"] = args.clean_targets
         batches = NoisyDataset(training, noise, **size, **steps)
         validation_batches = NoisyDataset(validation, noise, **size, **validation_steps)
     else:
-        batches = CapturedPairs(training, **size, **steps)
-        validation_batches = CapturedPairs(validation, **size, **validation_steps)
+        batches = CapturedDataset(training, **size, **steps)
+        validation_batches = CapturedDataset(validation, **size, **validation_steps)
 
     with devices.quiet_stderr():  # it loads TensorFlow on every back end
         keras.utils.set_random_seed(args.seed)

@@ -26,13 +26,14 @@ sys.path.insert(0, str(REPOSITORY))
 
 import devices
 from captured import training_scenes
-from data import CapturedPairs
+from data import CapturedDataset
 from datasets import BSDS300
 from devices import keras
 from errors import run_main
 from fused import fuse
 from images import find_images, read_rgb
 from model import build_unet
+from pairs import CapturedPairs
 from photos import read_photo
 from restore import restore
 from train_model import BETA1, BETA2
@@ -60,11 +61,11 @@ def save(path: Path, pixels: np.ndarray) -> None:
     cv2.imwrite(str(path), pixels[..., ::-1])
 
 
-class CleanTargets(CapturedPairs):
+class CleanPairs(CapturedPairs):
     """The same crops of the same inputs, with the hidden clean picture as the target."""
 
-    def __init__(self, scenes, **options):
-        super().__init__(scenes, **options)
+    def __init__(self, scenes, *options):
+        super().__init__(scenes, *options)
         self._clean = [
             np.rint(to_file_values(read_rgb(TRAINING / f"{scene.name}.jpg")) * 65535).astype(
                 np.uint16
@@ -76,6 +77,10 @@ class CleanTargets(CapturedPairs):
         exposures = self.images[k]
         chosen = noise.choice(len(exposures), 2, replace=False)[0]
         return *self._cut(crops, exposures[chosen], self._clean[k]), 1
+
+
+class CleanTargets(CapturedDataset):
+    kind = CleanPairs
 
 
 def psnr(pixels: np.ndarray, clean: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from conftest import SMALL, one_error_line, run_script
 from PIL import Image
 
 from captured import Scenes, find_scenes, inspect, warn_of_jpeg
-from data import CapturedPairs
+from data import CapturedDataset
 from deadleaves import dead_leaves
 from devices import keras
 from errors import InputError
@@ -70,7 +70,7 @@ def test_stray_folders_are_said(folder, capsys):
 
 def test_pairs_are_the_same_crop_of_two_exposures_with_all_their_bits(folder):
     scenes = Scenes(find_scenes(folder))
-    dataset = CapturedPairs(scenes, batch_size=16, crop_size=64, steps=3)
+    dataset = CapturedDataset(scenes, batch_size=16, crop_size=64, steps=3)
     inputs, targets = dataset[0]
     levels = np.unique(inputs * 65535)
     assert np.abs(levels - np.rint(levels)).max() < 0.01
@@ -83,7 +83,7 @@ def test_pairs_are_the_same_crop_of_two_exposures_with_all_their_bits(folder):
 
 def test_any_ordered_pair_of_exposures_comes_up(folder):
     scenes = Scenes(find_scenes(folder)[2:])
-    dataset = CapturedPairs(scenes, batch_size=200, crop_size=96, steps=1)
+    dataset = CapturedDataset(scenes, batch_size=200, crop_size=96, steps=1)
     exposures = [np.float32(e / 65535).sum() for e in scenes[0]]
     inputs, targets = dataset[0]
     pairs = {

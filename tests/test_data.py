@@ -1,11 +1,17 @@
 """Pictures in, noisy pairs out: reading, splitting, and batches that can be had again."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_error_line, run_script
+from conftest import REPOSITORY, one_error_line, run_script
 from PIL import Image
 
 from data import NoisyDataset
@@ -90,6 +96,74 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
         batches(pictures, share=(0, 3))
 
 
+@pytest.mark.parametrize("filter", ["bernoulli", "text"])
+def test_processes_make_the_same_stream(pictures, filter):
+    expected = [batches(pictures, filter)[i] for i in range(12)]
+    dataset = batches(pictures, filter, makers=2)
+    for i in (0, 0, *range(1, 9), 3, 4, 11):  # more than lie ahead; and back, as a new fit does
+        for a, b in zip(dataset[i], expected[i], strict=True):
+            np.testing.assert_array_equal(a, b)
+    processes = [maker[0] for maker in dataset._makers._makers]
+    dataset.close()
+    assert not any(process.is_alive() for process in processes)
+
+
+@pytest.mark.parametrize("images", [DeadLeaves(0), ImageFiles])
+def test_processes_take_every_kind_of_pictures(pictures, images):
+    images = images(find_images(pictures)) if images is ImageFiles else images
+    images[0]  # in the cache already
+    dataset = batches(images, makers=1)
+    np.testing.assert_array_equal(dataset[0], batches(images)[0])
+    dataset.close()
+
+
+def test_a_process_that_fails_says_so(pictures, tmp_path):
+    for path in pictures.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
+    dataset = batches(tmp_path, makers=2)
+    with pytest.raises(InputError, match=r"3\.png cannot be read as an image"):
+        for i in range(5):
+            dataset[i]
+    dataset = batches(pictures, makers=2)
+    dataset[0]
+    dataset._makers._makers[1][0].kill()
+    with pytest.raises(RuntimeError, match="a process that makes batches ended"):
+        for i in range(1, 20):
+            dataset[i]
+
+
+ORPHANS = """
+import os, sys
+from data import NoisyDataset
+if __name__ == "__main__":
+    dataset = NoisyDataset(sys.argv[1], "gaussian", batch_size=4, crop_size=32, makers=2)
+    dataset[0]
+    print(*(maker[0].pid for maker in dataset._makers._makers), flush=True)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "left"])
+def test_no_process_outlives_the_training(pictures, tmp_path, end):
+    script = tmp_path / "orphans.py"
+    script.write_text(ORPHANS)
+    done = subprocess.run(
+        [sys.executable, script, pictures, end],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        timeout=60,
+    )
+    assert done.returncode == (0 if end == "left" else -signal.SIGKILL), done.stderr
+    deadline = time.monotonic() + 20
+    for process in done.stdout.split():
+        while Path(f"/proc/{process}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_an_epoch_uses_all_pictures_alike(pictures):
     used = []
 
@@ -116,8 +190,8 @@ def test_the_split_is_by_picture_and_fixed(pictures):
 def test_fresh_dead_leaves_come_without_end():
     dataset = NoisyDataset(DeadLeaves(0), "gaussian", batch_size=2, crop_size=64, steps=1000)
     early, late = (
-        dataset._pictures(0, 0, np.random.default_rng(0)),
-        dataset._pictures(1, 0, np.random.default_rng(0)),
+        dataset.pairs._pictures(0, 0, np.random.default_rng(0)),
+        dataset.pairs._pictures(1, 0, np.random.default_rng(0)),
     )
     assert not set(early) & set(late)
     assert dataset[0][0].shape == (2, 64, 64, 3)

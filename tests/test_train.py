@@ -47,9 +47,9 @@ def test_it_says_what_it_does_and_where_and_nothing_of_tensorflows(trained):
 def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(
     trained, pictures, tmp_path
 ):
-    for name, seed in (("same", 0), ("other", 1)):
+    for name, *options in (("same", "--data-processes", 2), ("other", "--seed", 1)):
         run_script(
-            *("train_model.py", "gaussian", pictures, *SMALL, "--seed", seed),
+            *("train_model.py", "gaussian", pictures, *SMALL, *options),
             *("--output-dir", tmp_path, "--name", name),
         )
     assert weights(tmp_path / "same") == weights(trained)
