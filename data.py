@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+LOOKED_AT = 2  # batches of a stream that Keras asks for to see what they are like, then again
+
+
 class NoisyDataset(keras.utils.PyDataset):
     """Batches of random crops, corrupted twice: `(input, target)`, float32, channels last.
 
@@ -104,7 +107,6 @@ class NoisyDataset(keras.utils.PyDataset):
         self._part = range(process * part, (process + 1) * part)
         self._processes = makers
         self._makers = None
-        self._made = None  # number and arrays of the batch that the makers gave last
         self._lock = threading.Lock()
         self.failure: InputError | None = None  # the back end hides exceptions of its threads
 
@@ -117,30 +119,30 @@ class NoisyDataset(keras.utils.PyDataset):
         return self.steps if self.fixed else None
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
-        number = self.first_batch + i
         try:
-            if self._processes:
-                with self._lock:
-                    return self._made_ahead(number)
-            return self.pairs.make(number, self._part)
+            if not self._processes:
+                return self._make(i)
+            with self._lock:
+                return self._made_ahead(i)
         except InputError as error:
             self.failure = error
             raise
 
-    def _made_ahead(self, number: int) -> tuple[np.ndarray, ...]:
-        before = self._made[0] if self._made else None
-        if number != before:  # Keras asks for a stream's first batch twice
-            if before is None or number != before + 1:
-                self.close()
-                self._makers = Makers(self.pairs, self._part, number, self._processes)
-            self._made = number, self._makers.take()
-        return self._made[1]
+    def _make(self, i: int) -> tuple[np.ndarray, ...]:
+        return self.pairs.make(self.first_batch + i, self._part)
+
+    def _made_ahead(self, i: int) -> tuple[np.ndarray, ...]:
+        wanted = self.first_batch + max(i, LOOKED_AT)
+        if not self._makers or self._makers.number != wanted:
+            self.close()
+            self._makers = Makers(self.pairs, self._part, wanted, self._processes)
+        return self._make(i) if i < LOOKED_AT else self._makers.take()
 
     def close(self) -> None:
         """End the processes that make batches; they start again with the next batch."""
         if self._makers:
             self._makers.close()
-        self._makers = self._made = None
+        self._makers = None
 
 
 class CapturedDataset(NoisyDataset):

@@ -4,11 +4,13 @@ Needs NumPy and Pillow only: a process that makes batches starts without Keras. 
 them to Keras.
 """
 
-import atexit
 import contextlib
 import itertools
 import multiprocessing
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import signal
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from filters import Filter
 
 CROPS_PER_DECODING = 8  # of a large folder's pictures, in as many batches
 AHEAD = 4  # batches that processes make before they wait
+SMALLEST_CACHE = 1 << 28  # bytes of decoded pictures that each process may keep
 GO_ON = b"."
 
 
@@ -67,19 +70,16 @@ class NoisyPairs:
         shape = (crops, self.crop_size, self.crop_size)
         return [(*shape, 3), (*shape, 3)] + ([shape] if self.weighted else [])
 
-    def make(self, number: int, part: range) -> tuple[np.ndarray, ...]:
+    def make(self, number: int, part: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Return the crops `part` of batch `number`, counted from the training's beginning.
 
         float32: input and target (crops, crop_size, crop_size, 3), any value, and where the
         filter drops pixels weight (crops, crop_size, crop_size), 1 where the target says
         something, 0 where it does not. Raises `InputError` for a picture that cannot be read.
         """
-        epoch, index = divmod(number, self.steps)
-        # One stream each, so that crops and inputs are the same with clean targets.
-        pictures, *streams = np.random.default_rng((self.seed, epoch, index)).spawn(4)
+        chosen, streams = self._begin(number)
         beginnings = [stream.bit_generator.state for stream in streams]
         batch = tuple(np.empty(shape, np.float32) for shape in self.shapes(len(part)))
-        chosen = self._pictures(epoch, index, pictures)
         for j, crop in enumerate(part):
             # Far apart in each stream, so that a crop does not depend on those before it.
             for stream, beginning in zip(streams, beginnings, strict=True):
@@ -89,6 +89,21 @@ class NoisyPairs:
             for array, values in zip(batch, self._pair(int(chosen[crop]), *streams), strict=False):
                 array[j] = values
         return batch
+
+    def divide(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
+        """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
+        if hasattr(self.images, "__len__"):
+            return part[i::count]
+        # What is generated serves crops of many batches: no two processes generate one picture.
+        chosen, _ = self._begin(number)
+        return [crop for crop in part if chosen[crop] % count == i]
+
+    def _begin(self, number: int):
+        """Return the picture of each of a batch's crops, and three streams of random numbers."""
+        epoch, index = divmod(number, self.steps)
+        # One stream each, so that crops and inputs are the same with clean targets.
+        pictures, *streams = np.random.default_rng((self.seed, epoch, index)).spawn(4)
+        return self._pictures(epoch, index, pictures), streams
 
     def _pair(self, k: int, crops, noise, target_noise):
         """Return input, target and the target's weights from a random part of picture k."""
@@ -154,86 +169,109 @@ class Makers:
     first : int
         Number of the first batch.
     count : int
-        Processes; the most that share the part equally are taken.
+        Processes, of which no more than there are crops are started.
     """
 
     def __init__(self, pairs: NoisyPairs, part: range, first: int, count: int):
         # Not forked: the back end's threads may hold locks that a copy would wait for.
         context = multiprocessing.get_context("spawn")
-        count = next(n for n in range(min(count, len(part)), 0, -1) if len(part) % n == 0)
+        count = min(count, len(part))
         shapes = pairs.shapes(AHEAD * len(part))
         memory = [context.RawArray("f", int(np.prod(shape))) for shape in shapes]
         self._arrays = _slots(memory, shapes)
-        self._place = 0
+        self.number = first  # of the batch that comes next
         self._makers = []
-        size = len(part) // count
+        # Also at the end of the program, before multiprocessing waits for what heeds no SIGTERM.
+        self.close = multiprocessing.util.Finalize(self, _end, (self._makers,), exitpriority=10)
         for i in range(count):
             pipe, its_pipe = context.Pipe()
-            rows = slice(i * size, (i + 1) * size)
             process = context.Process(
                 target=_make_ahead,
-                args=(pairs, part[rows], rows, first, count, memory, shapes, its_pipe),
+                args=(pairs, part, first, i, count, memory, shapes, its_pipe),
                 daemon=True,
             )
-            process.start()
+            with _signals_held_back():
+                process.start()
+            self._makers.append((process, pipe))
             its_pipe.close()  # so that the process' end is the pipe's end
             for _ in range(AHEAD):
                 pipe.send_bytes(GO_ON)
-            self._makers.append((process, pipe))
-        # Before multiprocessing's own, which would wait for them to heed a SIGTERM.
-        atexit.register(self.close)
 
     def take(self) -> tuple[np.ndarray, ...]:
-        """Return the next batch; raises what its making raised."""
-        for process, pipe in self._makers:
-            try:
-                failure = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                process.join()
-                raise RuntimeError(
-                    f"a process that makes batches ended ({process.exitcode})"
-                ) from None
-            if failure:
-                raise failure
-        batch = tuple(array[self._place % AHEAD].copy() for array in self._arrays)
-        self._place += 1
+        """Return the next batch; raises what its making raised, and then ends."""
+        try:
+            for process, pipe in self._makers:
+                try:
+                    failure = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    raise RuntimeError(
+                        f"a process that makes batches ended ({process.exitcode})"
+                    ) from None
+                if failure:
+                    raise failure
+        except Exception:
+            self.close()
+            raise
+        batch = tuple(array[self.number % AHEAD].copy() for array in self._arrays)
+        self.number += 1
         for _, pipe in self._makers:
             with contextlib.suppress(BrokenPipeError):  # the next `take` tells
                 pipe.send_bytes(GO_ON)
         return batch
 
-    def close(self) -> None:
-        """End the processes."""
-        atexit.unregister(self.close)
-        for process, _ in self._makers:
-            process.kill()
-            process.join()
+
+def _end(makers) -> None:
+    for process, _ in makers:
+        process.kill()
+        process.join()
+
+
+@contextlib.contextmanager
+def _signals_held_back():
+    """A process started inside never sees the signals that stop a training.
+
+    They are for the training's first process, which saves before it ends; but a scheduler or a
+    terminal sends them to all.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    multiprocessing.resource_tracker.ensure_running()  # it would let SIGINT and SIGTERM through
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _slots(memory, shapes) -> list[np.ndarray]:
-    """Shared memory as arrays whose first axis is the batch's place among those ahead."""
+    """Shared memory as arrays whose first axis is a batch's number, modulo `AHEAD`."""
     return [
         np.frombuffer(buffer, np.float32).reshape(AHEAD, -1, *shape[1:])
         for buffer, shape in zip(memory, shapes, strict=True)
     ]
 
 
-def _make_ahead(pairs, part, rows, first, count, memory, shapes, pipe) -> None:
+def _make_ahead(pairs, part, first, i, count, memory, shapes, pipe) -> None:
     """What each of the `Makers`' processes does, until it is killed or its parent is gone."""
-    # The signals that stop a training are for its first process, which saves before it ends.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    images.CACHE_BYTES //= count
+    images.CACHE_BYTES = max(images.CACHE_BYTES // count, SMALLEST_CACHE)
     arrays = _slots(memory, shapes)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        for place in itertools.count():
+    for number in itertools.count(first):
+        try:
             pipe.recv_bytes()
-            failure = None
-            try:
-                batch = pairs.make(first + place, part)
-                for array, values in zip(arrays, batch, strict=True):
-                    array[place % AHEAD][rows] = values
-            except InputError as error:
-                failure = error
+        except (EOFError, ConnectionResetError):
+            return
+        failure = None
+        try:
+            crops = pairs.divide(number, part, i, count)
+            for array, values in zip(arrays, pairs.make(number, crops), strict=True):
+                array[number % AHEAD][[crop - part.start for crop in crops]] = values
+        except InputError as error:
+            failure = error
+        try:
             pipe.send(failure)
+        except BrokenPipeError:
+            return

@@ -127,6 +127,8 @@ def main() -> int:
         except runs.Interrupted as stopped:
             print(stopped, flush=True)
             return runs.EXIT_INTERRUPTED
+        except InputError:
+            raise
         except Exception:
             failure = batches.failure or validation_batches.failure
             if failure:  # a picture; the back end has wrapped the error in its own

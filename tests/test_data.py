@@ -14,8 +14,10 @@ import pytest
 from conftest import REPOSITORY, one_error_line, run_script
 from PIL import Image
 
+import data
 from data import NoisyDataset
 from deadleaves import DeadLeaves, dead_leaves
+from devices import keras
 from errors import InputError
 from filters import FILTERS
 from images import Cache, ImageFiles, find_images, read_rgb, split
@@ -99,21 +101,39 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
 @pytest.mark.parametrize("filter", ["bernoulli", "text"])
 def test_processes_make_the_same_stream(pictures, filter):
     expected = [batches(pictures, filter)[i] for i in range(12)]
-    dataset = batches(pictures, filter, makers=2)
-    for i in (0, 0, *range(1, 9), 3, 4, 11):  # more than lie ahead; and back, as a new fit does
+    dataset = batches(pictures, filter, makers=3)  # which cannot share 4 crops equally
+    for i in (0, 1, *range(9), 3, 4, 11):  # more than lie ahead; and back, as a new fit does
         for a, b in zip(dataset[i], expected[i], strict=True):
             np.testing.assert_array_equal(a, b)
-    processes = [maker[0] for maker in dataset._makers._makers]
+    processes = [process for process, _ in dataset._makers._makers]
+    assert len(processes) == 3
     dataset.close()
     assert not any(process.is_alive() for process in processes)
+
+
+def test_processes_start_once_in_a_fit(pictures, monkeypatch):
+    started = []
+
+    class Counted(data.Makers):
+        def __init__(self, *arguments):
+            started.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(data, "Makers", Counted)
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1)])
+    model.compile("sgd", "mse")
+    dataset = batches(pictures, makers=1)
+    model.fit(dataset, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0)
+    assert len(started) == 1
+    dataset.close()
 
 
 @pytest.mark.parametrize("images", [DeadLeaves(0), ImageFiles])
 def test_processes_take_every_kind_of_pictures(pictures, images):
     images = images(find_images(pictures)) if images is ImageFiles else images
     images[0]  # in the cache already
-    dataset = batches(images, makers=1)
-    np.testing.assert_array_equal(dataset[0], batches(images)[0])
+    dataset = batches(images, makers=2)
+    np.testing.assert_array_equal(dataset[2], batches(images)[2])
     dataset.close()
 
 
@@ -123,30 +143,43 @@ def test_a_process_that_fails_says_so(pictures, tmp_path):
     (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
     dataset = batches(tmp_path, makers=2)
     with pytest.raises(InputError, match=r"3\.png cannot be read as an image"):
-        for i in range(5):
+        for i in range(2, 20):
             dataset[i]
     dataset = batches(pictures, makers=2)
-    dataset[0]
+    dataset[2]
     dataset._makers._makers[1][0].kill()
     with pytest.raises(RuntimeError, match="a process that makes batches ended"):
-        for i in range(1, 20):
+        for i in range(3, 20):
             dataset[i]
+
+
+def lives(process: str) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 ORPHANS = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)  # as a training does, which then saves
+import data
 from data import NoisyDataset
 if __name__ == "__main__":
     dataset = NoisyDataset(sys.argv[1], "gaussian", batch_size=4, crop_size=32, makers=2)
-    dataset[0]
+    dataset[2]
     print(*(maker[0].pid for maker in dataset._makers._makers), flush=True)
+    os.killpg(0, signal.SIGTERM)
+    for i in range(3, 20):
+        dataset[i]
     if sys.argv[2] == "killed":
         os.kill(os.getpid(), 9)
 """
 
 
 @pytest.mark.parametrize("end", ["killed", "left"])
-def test_no_process_outlives_the_training(pictures, tmp_path, end):
+def test_processes_live_as_long_as_the_training_and_no_longer(pictures, tmp_path, end):
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS)
     done = subprocess.run(
@@ -154,12 +187,13 @@ def test_no_process_outlives_the_training(pictures, tmp_path, end):
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        timeout=60,
+        start_new_session=True,
+        timeout=300,
     )
     assert done.returncode == (0 if end == "left" else -signal.SIGKILL), done.stderr
     deadline = time.monotonic() + 20
     for process in done.stdout.split():
-        while Path(f"/proc/{process}").exists():
+        while lives(process):
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
