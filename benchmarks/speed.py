@@ -7,7 +7,7 @@
 
 Needs `pip install torch bm3d`. Every figure is the median of several rounds, in each of which
 every candidate gets a process of its own, one after the other, so that a machine that wanders
-is the same to all. Prints a table, and writes it to results/speed-NAME.md.
+is the same to all. Prints a table, and writes it to results/speed-NAME-MACHINE.md.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -51,9 +52,10 @@ def machine() -> str:
         if line.startswith("model name"):
             cpu = line.split(":")[1].strip()
     flags = Path("/proc/cpuinfo").read_text()
-    amx = "AMX" if "amx_bf16" in flags else "AVX512" if "avx512f" in flags else "no AVX512"
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX512"}
+    vectors = next((name for flag, name in known.items() if flag in flags), "no AVX512")
     gpus = "".join(f"{name}, " for name, _ in _gpus())
-    return f"{gpus}{cpu} ({amx}), {CORES} cores, {platform.system()}"
+    return f"{gpus}{cpu}, {vectors}, {CORES} cores, {platform.system()}"
 
 
 def unet_flops(pixels: int) -> float:
@@ -402,7 +404,8 @@ def main() -> int:
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     print(*lines, sep="\n")
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    path = args.output_dir / f"speed-{args.what}.md"
+    name = re.sub(r"\W+", "-", machine().partition(",")[0].lower())  # of the CPU or GPU
+    path = args.output_dir / f"speed-{args.what}-{name}.md"
     path.write_text("\n".join(lines) + "\n")
     print(f"saved {path}")
     return 0
