@@ -38,12 +38,17 @@ RUNS |= {
 RUNS |= {f"{filter}-kodak": f"{filter} kodak {RECIPES[filter]}" for filter in FILTERS}
 RUNS |= {"gaussian-deadleaves": f"gaussian deadleaves {RECIPE}"}
 RUNS |= {"gaussian-bsds300-literal": f"gaussian bsds300 {LITERAL}"}
+RUNS |= {
+    f"gaussian-bsds300-{precision}": f"gaussian bsds300 {RECIPE} --precision {precision}"
+    for precision in ("float32", "bfloat16")
+}
 for seed in (1, 2):
     for clean in ("", "-clean"):
         name = f"gaussian-bsds300{clean}"
         RUNS[f"{name}-seed{seed}"] = f"{RUNS[name]} --seed {seed}"
-# The twins with clean targets, other seeds and the literal settings are for comparison only.
-SHIPPED = [name for name in RUNS if not any(x in name for x in ("clean", "seed", "literal"))]
+# The twins with clean targets, other seeds and settings are for comparison only.
+COMPARED = ("clean", "seed", "literal", "float")
+SHIPPED = [name for name in RUNS if not any(word in name for word in COMPARED)]
 
 
 def home(name: str) -> Path:
