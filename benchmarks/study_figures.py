@@ -1,18 +1,22 @@
 """The study's figures, from its histories and networks: what noisy targets cost, if anything.
 
-    python benchmarks/study_figures.py
+    python benchmarks/study_figures.py             all of them
+    python benchmarks/study_figures.py curves      one: curves, sweep, details, covered
 
 Writes to results/: curves.png (PSNR over training), sweep.csv and sweep.png (PSNR over the
-strengths of the noise, on every twentieth of BSDS300's test pictures), and details.png (parts of a
-picture at full size). Noisy- and clean-target networks side by side in each.
+strengths of the noise, on every twentieth of BSDS300's test pictures), details.png (parts of a
+picture at full size), and covered.csv (what text covers, apart from the rest, on every fourth).
+Noisy- and clean-target networks side by side in each.
 """
 
+import argparse
 import csv
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -46,6 +50,7 @@ STRENGTHS = {
 }
 PARTS = {"126007.jpg": (60, 330), "102061.jpg": (60, 200)}  # top, left of what details.png shows
 PART = 96
+SURROUNDINGS = 3  # pixels from a covered one
 
 
 def load(name: str):
@@ -160,10 +165,48 @@ def draw_details() -> None:
     figures.save_and_show(figure, RESULTS / "details.png", show=False)
 
 
+def measure_covered() -> None:
+    """PSNR of the text networks on covered pixels with their surroundings, and on the rest."""
+    rows = []
+    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::4]
+    for title, (filter, name) in PAIRS.items():
+        for targets, suffix in TARGETS.items():
+            network = load(name + suffix) if filter == "text" else None
+            if network is None:
+                continue
+            values = []
+            for index, clean in originals:
+                noisy = scores.test_input(FILTERS[filter], clean, index)
+                error = (scores.to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
+                covered = (noisy != clean / np.float32(255)).any(-1)
+                covered = binary_dilation(covered, iterations=SURROUNDINGS)
+                parts = error, error[covered], error[~covered]
+                values.append([-10 * np.log10(part.mean()) for part in parts])
+            means = (f"{value:.2f}" for value in np.mean(values, axis=0))
+            rows.append((f"{title}, {targets}", *means))
+            print(*rows[-1], flush=True)
+    with (RESULTS / "covered.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("network", "PSNR", "covered and around", "elsewhere"))
+        writer.writerows(rows)
+
+
+DRAWINGS = {
+    "curves": draw_curves,
+    "sweep": draw_sweep,
+    "details": draw_details,
+    "covered": measure_covered,
+}
+
+
 def main() -> None:
-    draw_curves()
-    draw_sweep()
-    draw_details()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(DRAWINGS)} (all)")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(DRAWINGS):
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    for name in args.names or DRAWINGS:
+        DRAWINGS[name]()
 
 
 if __name__ == "__main__":
