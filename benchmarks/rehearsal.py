@@ -1,7 +1,7 @@
 """A rehearsal on real files: learn from noisy exposures alone, restore, compare with clean targets.
 
-    python benchmarks/rehearsal.py                    two trainings of 4,000 steps
-    python benchmarks/rehearsal.py --epochs 2         a quick look
+    python benchmarks/rehearsal.py                                       4,000 steps, twice
+    python benchmarks/rehearsal.py --epochs 2 --output-dir /tmp/quick    a look
 
 BSDS300's training pictures become scenes of 2 to 5 noisy exposures, its test pictures one noisy
 exposure each, all saved as 16-bit PNG. The noise is that of a sensor, stronger in brighter
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=50, help="to test on (%(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
     args = parser.parse_args()
     recipe = {"batch_size": 8, "crop_size": 64, "steps": args.steps, "seed": 0}
     with tempfile.TemporaryDirectory() as temporary:
@@ -108,11 +109,9 @@ def main() -> None:
 
         train = ["train_model.py", "captured", scenes, "--epochs", args.epochs, "--batch", 8]
         train += ["--steps", args.steps, "--learning-rate", 1e-3, "--schedule", "cosine"]
-        # Where a user's models go; the name keeps it apart from theirs.
-        restored = Path(temporary, "restored")
-        name = f"captured-rehearsal{Path(temporary).name}"
-        use = ["infer.py", "captured", name.partition("-")[2], "--restore", noisy]
-        for command in ([*train, "--name", name], [*use, "--output", restored]):
+        runs, restored = Path(temporary, "runs"), Path(temporary, "restored")
+        use = ["infer.py", "captured", "scenes", "--models", runs, "--restore", noisy]
+        for command in ([*train, "--output-dir", runs], [*use, "--output", restored]):
             subprocess.run([sys.executable, *map(str, command)], cwd=REPOSITORY, check=True)
 
         devices.set_precision("auto")
@@ -136,7 +135,8 @@ def main() -> None:
     for label, value in zip(("noisy", "captured", "clean targets"), means, strict=True):
         print(f"{label:14} {value:.2f} dB, mean of {len(rows)} pictures, {total} steps")
     print(f"captured is {means[2] - means[1]:+.2f} dB behind clean targets")
-    with (REPOSITORY / "results/rehearsal.csv").open("w", newline="") as file:
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    with (args.output_dir / "rehearsal.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("steps", "pictures", "noisy", "captured", "clean targets"))
         writer.writerow((total, len(rows), *(f"{value:.2f}" for value in means)))

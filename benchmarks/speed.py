@@ -5,12 +5,13 @@
     python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it
     python benchmarks/speed.py quality      minutes from nothing to CBM3D's 30.34 dB
 
-Needs `pip install torch bm3d`. Every figure is the median of several rounds, in each of which
-every candidate gets a process of its own, one after the other, so that a machine that wanders
-is the same to all. Prints a table, and writes it to results/speed-NAME-MACHINE.md.
+Needs `pip install torch bm3d`. Every figure is the median of `--rounds`, in each of which every
+candidate gets a process of its own, one after the other, so that a machine that wanders is the
+same to all. Prints a table, and writes it to results/speed-NAME-MACHINE.md.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -58,6 +59,16 @@ def machine() -> str:
     return f"{gpus}{cpu}, {vectors}, {CORES} cores, {platform.system()}"
 
 
+def versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in ("tensorflow", "keras", "torch", "bm3d", "opencv-python-headless"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return ", ".join(found)
+
+
 def unet_flops(pixels: int) -> float:
     """Operations of Table 1's convolutions, forward, for an image of so many pixels."""
     from model import build_unet
@@ -88,6 +99,13 @@ def fixed_batch(batch: int = BATCH):
     return [rng.random(shape, dtype=np.float32) for _ in range(2)]
 
 
+def torch_device() -> str:
+    import torch
+
+    torch.backends.cudnn.benchmark = True
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def torch_network(setting: str):
     """Return PyTorch's network at a setting, its device and precision."""
     import torch
@@ -95,7 +113,7 @@ def torch_network(setting: str):
 
     from model import build_unet
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     network = TorchUNet(build_unet().get_weights()).to(device)
     if "channels-last" in setting:
         network = network.to(memory_format=torch.channels_last)
@@ -122,10 +140,11 @@ def convolution_limit(precision: str) -> float:
     import torch
 
     dtype = getattr(torch, precision)
-    x = torch.rand(BATCH, 96, CROP, CROP).to(dtype).to(memory_format=torch.channels_last)
-    layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    options = {"device": torch_device(), "dtype": dtype, "memory_format": torch.channels_last}
+    x = torch.rand(BATCH, 96, CROP, CROP).to(**options)
+    layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(**options)
     with torch.inference_mode():
-        seconds = timed(lambda: layer(x), 3)
+        seconds = timed(lambda: layer(x).flatten()[0].item(), 3)  # waits for a GPU
     return 2 * 9 * 96 * 96 * x.shape[0] * CROP * CROP / seconds / 1e12
 
 
@@ -270,12 +289,15 @@ def picture(megapixels: float) -> np.ndarray:
     return clean + np.random.default_rng(1).normal(0, 25 / 255, clean.shape).astype(np.float32)
 
 
+# What is slow gets a part of the picture, its time grows with the pixels; memory is the part's.
+PARTS = {"bm3d": 0.25, "OpenCV fastNlMeansDenoisingColored": 1}
+
+
 def restore_candidate(name: str) -> list[float]:
     """Megapixels/s of one candidate, and its peak memory in GB."""
     from restore import restore
 
-    # What is slow gets a part of the picture: its time grows with the number of pixels.
-    noisy = picture({"bm3d": 0.25, "OpenCV": 1}.get(name.split()[0], MEGAPIXELS))
+    noisy = picture(PARTS.get(name, MEGAPIXELS))
     if name.startswith("torch"):
         from torch_unet import Restorer
 
@@ -312,13 +334,13 @@ def once(work: Callable[[], None]) -> float:
 
 
 def inference() -> tuple[list[str], list[list[str]]]:
-    names = ("this project", *torch_settings(), "bm3d", "OpenCV fastNlMeansDenoisingColored")
+    names = ("this project", *torch_settings(), *PARTS)
     results = rounds("restore_candidate", names)
     speeds = {name: median(v[0] for v in values) for name, values in results.items() if values}
     best = max(speed for name, speed in speeds.items() if name.startswith("torch"))
     rows = [
         [
-            name,
+            f"{name}, of {PARTS[name]} megapixels" if name in PARTS else name,
             f"{speed:.3f}",
             f"{speed / best:.2f}",
             f"{speed / speeds['bm3d']:.1f}",
@@ -400,7 +422,12 @@ def main() -> int:
         "inference": inference,
         "quality": quality,
     }[args.what]()
-    lines = [f"{machine()}.", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines = [
+        f"{machine()}; {versions()}.",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|---" * len(header) + "|",
+    ]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     print(*lines, sep="\n")
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,10 @@
     python benchmarks/study.py --list          what there is to train, and what is done
     python benchmarks/study.py gaussian-bsds300 gaussian-bsds300-clean
 
-Each run is a plain `train_model.py` with one recipe and the same number of steps, so that only
-what its name says differs. Killed and started again it goes on. A finished run's network goes to
-pretrained/ or, where users have no use for it, to results/networks/, and its history to
-results/histories/.
+Each run is a plain `train_model.py`. Those that are compared have one recipe and one number of
+steps, so that only what their names say differs. Killed and started again it goes on. A finished
+run's network goes to pretrained/ or, where users have no use for it, to results/networks/, and
+its history to results/histories/.
 """
 
 import argparse
@@ -72,6 +72,7 @@ def main() -> int:
             )
             continue
         if home(name).exists():
+            print(f"{name} is done and kept: delete {home(name)} to train it again", flush=True)
             continue
         command = [sys.executable, "train_model.py", *RUNS[name].split(), "--name", name]
         code = subprocess.run(command, cwd=REPOSITORY).returncode

@@ -47,9 +47,16 @@ class Restorer:
         self.network, self.device, self.precision = network, device, precision
 
     def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(x).to(self.device).permute(0, 3, 1, 2)  # channels last as it is
+        x = as_tensor(x, self.network, self.device)
         with torch.inference_mode(), autocast(self.device, self.precision):
             return self.network(x).permute(0, 2, 3, 1).float().cpu().numpy()
+
+
+def as_tensor(array: np.ndarray, network, device: str):
+    """Bring a batch, channels last, to the network's device and its order of memory."""
+    x = torch.from_numpy(array).to(device).permute(0, 3, 1, 2)
+    weight = next(network.parameters())
+    return x if weight.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 def autocast(device: str, precision: str):
@@ -61,7 +68,7 @@ def trainer(network, device: str, precision: str, learning_rate: float = 1e-4):
     optimizer = torch.optim.Adam(network.parameters(), learning_rate, (0.9, 0.99), eps=1e-7)
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> None:
-        x, y = (torch.from_numpy(a).to(device).permute(0, 3, 1, 2) for a in (inputs, targets))
+        x, y = (as_tensor(array, network, device) for array in (inputs, targets))
         with autocast(device, precision):
             loss = functional.mse_loss(network(x).float(), y)
         optimizer.zero_grad(set_to_none=True)
