@@ -127,7 +127,7 @@ def test_a_full_disk_is_named_and_the_earlier_checkpoint_goes_on(pictures, run):
     assert "MB free" in line
     assert "Traceback" not in errors
     assert {name: (run / name).read_bytes() for name in before} == before
-    assert not list(run.glob(".*part"))
+    assert not list(run.glob(f".*{CHECKPOINT}.part"))
     code, output, errors = go_on(pictures, run)
     assert code == EXIT_INTERRUPTED, errors
     assert "going on at epoch" in output
