@@ -1,7 +1,7 @@
 """Why the report's pictures came out dark: the same trainings with its causes put back.
 
     python benchmarks/darkening.py                                       six trainings on Kodak
-    python benchmarks/darkening.py --steps 100 --output-dir /tmp/quick   a look
+    python benchmarks/darkening.py --steps 100 --output-dir quick   a look
 
 The code that the report builds on cast noisy pictures to 8 bits on the way to the network,
 where what is above 255 wraps round to black, and let dropped Bernoulli pixels count as

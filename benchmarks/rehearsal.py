@@ -1,7 +1,7 @@
 """A rehearsal on real files: learn from noisy exposures alone, restore, compare with clean targets.
 
     python benchmarks/rehearsal.py                                       4,000 steps, twice
-    python benchmarks/rehearsal.py --epochs 2 --output-dir /tmp/quick    a look
+    python benchmarks/rehearsal.py --epochs 2 --output-dir quick   a look
 
 BSDS300's training pictures become scenes of 2 to 5 noisy exposures, its test pictures one noisy
 exposure each, all saved as 16-bit PNG. The noise is that of a sensor, stronger in brighter
