@@ -124,34 +124,17 @@ def find_models(
 def load_model(path: Path, precision: str = "float32"):
     """Load a trained U-Net, ready to restore.
 
-    In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is.
-    Keras' safe mode is on, so a file that carries code is refused; so is a damaged file and
-    any other network, with an `InputError` that names the file.
+    In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is. Raises
+    `InputError` for a file that `model.load_unet` refuses.
     """
     import devices
-    from devices import keras
     from fused import fuse
-    from model import build_unet
+    from model import load_unet
 
-    try:
-        stored = keras.saving.load_model(path, compile=False, safe_mode=True)
-        weights = stored.get_weights()
-    except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
-        raise InputError(f"{path} cannot be loaded as a model: {first_line(error)}") from None
     devices.set_precision(precision)
-    model = build_unet()
-    kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
-    if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
-        raise InputError(f"{path} is another network than this project's U-Net")
-    model.set_weights(weights)
-    model = fuse(model)
+    model = fuse(load_unet(path))
     model.compile(jit_compile=devices.jit_compile())
     return model
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def picture_to_show(image: Path | None):

@@ -6,7 +6,10 @@ The layers carry the table's names in lower case, so `model.get_layer("dec_conv1
 finds one. The module knows nothing of noise, data or training.
 """
 
+from pathlib import Path
+
 from devices import keras
+from errors import InputError
 
 SIZE_MULTIPLE = 32  # five 2x2 poolings halve the image five times
 LEAKY_SLOPE = 0.1  # the paper, appendix A.1
@@ -63,6 +66,26 @@ def build_unet(input_channels: int = 3, output_channels: int = 3) -> keras.Model
     # In float32 under mixed precision too: bfloat16 has steps of 1/256 near 1.
     x = layers.Conv2D(output_channels, 3, padding="same", dtype="float32", name="dec_conv1c")(x)
     return keras.Model(image, x, name="noise2noise_unet")
+
+
+def load_unet(path: Path) -> keras.Model:
+    """Build the U-Net of Table 1 with the weights of a .keras file, in today's dtype policy.
+
+    Keras' safe mode is on, so a file that carries code is refused; so is a damaged file and
+    any other network, with an `InputError` that names the file.
+    """
+    try:
+        stored = keras.saving.load_model(path, compile=False, safe_mode=True)
+        weights = stored.get_weights()
+    except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{path} cannot be loaded as a model: {reason}") from None
+    model = build_unet()
+    kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
+    if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
+        raise InputError(f"{path} is another network than this project's U-Net")
+    model.set_weights(weights)
+    return model
 
 
 def table1(model: keras.Model) -> str:

@@ -1,6 +1,7 @@
 """The options of train_model.py, the name of its run folder and the settings kept in it."""
 
 import argparse
+import hashlib
 import platform
 import shlex
 import sys
@@ -59,6 +60,12 @@ def parse(doc: str) -> argparse.Namespace:
         "--loss",
         choices=("l2", "l1", "l0"),
         help="l1 suits text, whose mean is not 0, l0 impulse (default: l2, for impulse l0)",
+    )
+    add(
+        "--start-from",
+        type=existing_file,
+        metavar="MODEL",
+        help="a trained network's .keras file, to train further (default: random weights)",
     )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
     add(
@@ -132,6 +139,12 @@ def crop_size(text: str) -> int:
     return value
 
 
+def existing_file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not a file")
+    return Path(text)
+
+
 def plain_name(text: str) -> str:
     if text != Path(text).name:
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder's name")
@@ -168,9 +181,11 @@ def settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
         "schedule",
         "seed",
     )
+    start = args.start_from and hashlib.sha256(args.start_from.read_bytes()).hexdigest()
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
         **{key: getattr(args, key) for key in keys},
+        "start_from": start,  # its SHA-256
         "precision": precision,
         "backend": backend,
     }

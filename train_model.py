@@ -45,7 +45,7 @@ def main() -> int:
     from data import CapturedDataset, NoisyDataset
     from devices import keras
     from fused import fuse
-    from model import build_unet
+    from model import build_unet, load_unet
 
     process, processes = devices.join_processes()
     first = process == 0  # it alone writes the run
@@ -89,7 +89,7 @@ def main() -> int:
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
     with devices.distribute(args.batch):
         losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
-        model = fuse(build_unet())
+        model = fuse(load_unet(args.start_from) if args.start_from else build_unet())
         model.compile(
             optimizer=keras.optimizers.Adam(learning_rate, BETA1, BETA2),
             loss=losses[args.loss],

@@ -97,6 +97,28 @@ def test_the_other_filters_and_options_train(pictures, tmp_path, filter, options
     assert policies == {"float32"}  # whatever it was trained in
 
 
+def test_a_trained_network_is_trained_further(trained, pictures, tmp_path):
+    start = trained / "model.keras"
+    tiny = ("--learning-rate", "1e-12", "--start-from", start, "--output-dir", tmp_path)
+    run_script("train_model.py", "gaussian", pictures, *SMALL, *tiny)
+    before, after = (
+        keras.saving.load_model(path, compile=False).get_weights()
+        for path in (start, tmp_path / trained.name / "model.keras")
+    )
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_file_to_start_from_that_is_no_network_is_named(pictures, tmp_path):
+    file = tmp_path / "notes.keras"
+    file.write_text("no network")
+    options = ("--start-from", file, "--output-dir", tmp_path)
+    line = one_error_line(
+        run_script("train_model.py", "gaussian", pictures, *SMALL, *options, check=None)
+    )
+    assert f"{file} cannot be loaded as a model" in line
+
+
 def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
     done = run_script(
         *("train_model.py", *SMALL, "--output-dir", tmp_path),
@@ -115,6 +137,7 @@ def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
         (("--epochs", "0"), "0 is not above 0"),
         (("--learning-rate", "nan"), "nan is not above 0"),
         (("--seed", "-1"), "-1 is below 0"),
+        (("--start-from", "nowhere.keras"), "nowhere.keras is not a file"),
     ],
 )
 def test_a_wrong_argument_is_answered_at_once(arguments, message):
