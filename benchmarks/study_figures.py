@@ -166,7 +166,7 @@ def draw_details() -> None:
 
 
 def measure_covered() -> None:
-    """PSNR of the text networks on covered pixels with their surroundings, and on the rest."""
+    """PSNR of the text networks on covered pixels, their surroundings, both, and the rest."""
     rows = []
     originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::4]
     for title, (filter, name) in PAIRS.items():
@@ -179,15 +179,15 @@ def measure_covered() -> None:
                 noisy = scores.test_input(FILTERS[filter], clean, index)
                 error = (scores.to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
                 covered = (noisy != clean / np.float32(255)).any(-1)
-                covered = binary_dilation(covered, iterations=SURROUNDINGS)
-                parts = error, error[covered], error[~covered]
+                near = binary_dilation(covered, iterations=SURROUNDINGS)
+                parts = error, *(error[k] for k in (covered, near & ~covered, near, ~near))
                 values.append([-10 * np.log10(part.mean()) for part in parts])
             means = (f"{value:.2f}" for value in np.mean(values, axis=0))
             rows.append((f"{title}, {targets}", *means))
             print(*rows[-1], flush=True)
     with (RESULTS / "covered.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("network", "PSNR", "covered and around", "elsewhere"))
+        writer.writerow(("network", "PSNR", "covered", "around", "both", "elsewhere"))
         writer.writerows(rows)
 
 
