@@ -61,6 +61,7 @@ def main() -> int:
         precision = earlier["settings"]["precision"]
     settings = options.settings(args, precision, keras.backend.backend())
     device += f" x {processes} processes" if processes > 1 else ""
+    start = load_unet(args.start_from).get_weights() if args.start_from else None
     run = open_run(folder, settings, options.about(device), process, processes)
     if run.finished:
         print(f"{folder} is finished: {usage} shows it, --fresh starts over")
@@ -89,7 +90,10 @@ def main() -> int:
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
     with devices.distribute(args.batch):
         losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
-        model = fuse(load_unet(args.start_from) if args.start_from else build_unet())
+        model = build_unet()
+        if start:
+            model.set_weights(start)
+        model = fuse(model)
         model.compile(
             optimizer=keras.optimizers.Adam(learning_rate, BETA1, BETA2),
             loss=losses[args.loss],

@@ -117,6 +117,7 @@ def test_a_file_to_start_from_that_is_no_network_is_named(pictures, tmp_path):
         run_script("train_model.py", "gaussian", pictures, *SMALL, *options, check=None)
     )
     assert f"{file} cannot be loaded as a model" in line
+    assert list(tmp_path.iterdir()) == [file]  # no run folder that stands in the way
 
 
 def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
