@@ -36,7 +36,9 @@ RUNS |= {
     "text-bsds300-l1": f"{RUNS['text-bsds300']} --loss l1",
     "text-bsds300-l1-clean": f"{RUNS['text-bsds300']} --loss l1 --clean-targets",
 }
-RUNS |= {f"{filter}-kodak": f"{filter} kodak {RECIPES[filter]}" for filter in FILTERS}
+for filter in FILTERS:
+    KODAK = RECIPE.replace("1e-3", "5e-4") if filter == "bernoulli" else RECIPE
+    RUNS[f"{filter}-kodak"] = f"{filter} kodak {KODAK}"
 RUNS |= {"gaussian-deadleaves": f"gaussian deadleaves {RECIPE}"}
 RUNS |= {"gaussian-bsds300-literal": f"gaussian bsds300 {LITERAL}"}
 RUNS |= {
@@ -52,6 +54,7 @@ for seed in (1, 2):
 FURTHER = {
     "gaussian-bsds300": "--epochs 60 --learning-rate 1e-3 --seed 1",
     "poisson-bsds300": "--epochs 10 --learning-rate 5e-4 --seed 1",
+    "bernoulli-bsds300": "--epochs 14 --learning-rate 5e-4 --seed 1",
     "text-bsds300": "--epochs 16 --learning-rate 1e-3 --seed 1",
     "text-bsds300-l1": "--epochs 16 --learning-rate 1e-3 --seed 1",
 }
