@@ -57,6 +57,12 @@ def parse(doc: str) -> argparse.Namespace:
         help="of the learning rate (%(default)s); cosine falls to 0",
     )
     add(
+        "--clip-norm",
+        type=positive(float),
+        metavar="NORM",
+        help="scale a step's gradient (each GPU's part) down to it, where the loss leaps (off)",
+    )
+    add(
         "--loss",
         choices=("l2", "l1", "l0"),
         help="l1 suits text, whose mean is not 0, l0 impulse (default: l2, for impulse l0)",
@@ -179,6 +185,7 @@ def settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
         "crop",
         "learning_rate",
         "schedule",
+        "clip_norm",
         "seed",
     )
     start = args.start_from and hashlib.sha256(args.start_from.read_bytes()).hexdigest()

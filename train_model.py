@@ -95,7 +95,9 @@ def main() -> int:
             model.set_weights(start)
         model = fuse(model)
         model.compile(
-            optimizer=keras.optimizers.Adam(learning_rate, BETA1, BETA2),
+            optimizer=keras.optimizers.Adam(
+                learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm
+            ),
             loss=losses[args.loss],
             weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
             jit_compile=devices.jit_compile(),

@@ -97,9 +97,11 @@ def test_the_other_filters_and_options_train(pictures, tmp_path, filter, options
     assert policies == {"float32"}  # whatever it was trained in
 
 
-def test_a_trained_network_is_trained_further(trained, pictures, tmp_path):
+# Adam divides by the gradient's own size, but for a term of 1e-7.
+@pytest.mark.parametrize("option", ["--learning-rate", "--clip-norm"])
+def test_a_trained_network_is_trained_further(trained, pictures, tmp_path, option):
     start = trained / "model.keras"
-    tiny = ("--learning-rate", "1e-12", "--start-from", start, "--output-dir", tmp_path)
+    tiny = (option, "1e-12", "--start-from", start, "--output-dir", tmp_path)
     run_script("train_model.py", "gaussian", pictures, *SMALL, *tiny)
     before, after = (
         keras.saving.load_model(path, compile=False).get_weights()
