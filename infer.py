@@ -176,7 +176,6 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     sets = {dataset: test_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
     import scores
     from restore import restore
@@ -207,10 +206,6 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 note = "trained on these" if dataset == "kodak" and is_on_kodak(trained) else ""
                 means = digits(np.mean(values, axis=0))
                 rows.append((trained.name, dataset, strength, *means, note))
-    table = Table(*COLUMNS)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
     write_tables(rows, each, args.output)
 
 
@@ -224,12 +219,13 @@ def is_on_kodak(trained: Trained) -> bool:
 
 
 def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
-    """Write scores.csv and scores.md, and the scores of each picture, into `folder`."""
+    """Print the scores, and write scores.csv, scores.md and each picture's into `folder`."""
     widths = [max(len(row[i]) for row in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
     lines = [
         "| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |"
         for row in (COLUMNS, tuple("-" * n for n in widths), *rows)
     ]
+    print("\n".join(lines))
     files = {"scores-each.csv": (EACH_COLUMNS, *each), "scores.csv": (COLUMNS, *rows)}
     path = folder
     try:

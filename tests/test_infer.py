@@ -38,7 +38,7 @@ def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
     project, pictures, tmp_path
 ):
     for folder in ("a", "b"):
-        infer(project, "--score", pictures, "--output", tmp_path / folder)
+        done = infer(project, "--score", pictures, "--output", tmp_path / folder)
     text = (tmp_path / "a/scores.csv").read_text()
     assert text == (tmp_path / "b/scores.csv").read_text()
     (row,) = csv.DictReader(text.splitlines())
@@ -46,7 +46,9 @@ def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
     assert (
         19 < float(row["noisy PSNR"]) < 22
     )  # 20 log10(255 / 25) = 20.17, less what clipping takes
-    assert row["PSNR"] in (tmp_path / "a/scores.md").read_text()
+    table = (tmp_path / "a/scores.md").read_text()
+    assert row["PSNR"] in table
+    assert table in done.stdout  # whole, however narrow the terminal is
 
 
 def test_a_score_is_the_protocols(project, trained, pictures, tmp_path):
