@@ -1,12 +1,12 @@
 """The study's figures, from its histories and networks: what noisy targets cost, if anything.
 
     python benchmarks/study_figures.py             all of them
-    python benchmarks/study_figures.py curves      one: curves, sweep, details, covered
+    python benchmarks/study_figures.py curves      one: chart1, curves, sweep, details, covered
 
-Writes to results/: curves.png (PSNR over training), sweep.csv and sweep.png (PSNR over the
-strengths of the noise, on every twentieth of BSDS300's test pictures), details.png (parts of a
-picture at full size), and covered.csv (what text covers, apart from the rest, on every fourth).
-Noisy- and clean-target networks side by side in each.
+Writes to results/: chart1.png (the report's), curves.png (PSNR over training), sweep.csv and
+sweep.png (PSNR over the strengths of the noise, on every twentieth of BSDS300's test pictures),
+details.png (parts of a picture at full size), and covered.csv (what text covers, apart from the
+rest, on every fourth). Noisy- and clean-target networks side by side in each.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def load(name: str):
     return path and infer.load_model(path)
 
 
-def style(targets: str) -> dict:
-    return {"linestyle": "--" if targets == "clean targets" else "-", "label": targets}
+def style(targets: str, note: str = "") -> dict:
+    return {"linestyle": "--" if targets == "clean targets" else "-", "label": targets + note}
 
 
 def panels(titles):
@@ -73,18 +73,32 @@ def panels(titles):
     return figure, dict(zip(titles, axes[0], strict=True))
 
 
+def read_history(name: str) -> list[dict[str, float]]:
+    """Return a network's history, a dict per epoch; nothing if it is not trained."""
+    path = RESULTS / f"histories/{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def draw_chart1() -> None:
+    """Loss and MSE against epochs, of what the report shows: Poisson noise on Kodak."""
+    title = "poisson-kodak, noisy targets: L2, Adam, 1e-3 falling to 0"
+    chart = figures.chart1(read_history("poisson-kodak"), title, "l2")
+    figures.save_and_show(chart, RESULTS / "chart1.png", show=False)
+
+
 def draw_curves() -> None:
     """PSNR on validation pictures after each epoch."""
     figure, axes = panels(PAIRS)
     for title, ax in axes.items():
         steps = int(re.search(r"--steps (\d+)", RUNS[PAIRS[title][1]])[1])  # per epoch
         for targets, suffix in TARGETS.items():
-            path = RESULTS / f"histories/{PAIRS[title][1]}{suffix}.csv"
-            if path.exists():
-                with path.open(newline="") as file:
-                    rows = list(csv.DictReader(file))
-                values = [float(row["val_psnr"]) for row in rows]
-                ax.plot([int(row["epoch"]) * steps for row in rows], values, **style(targets))
+            rows = read_history(PAIRS[title][1] + suffix)
+            values = [row["val_psnr"] for row in rows]
+            last = f": {values[-1]:.2f}" if rows else ""
+            ax.plot([row["epoch"] * steps for row in rows], values, **style(targets, last))
         ax.set(xlabel="step", ylabel="PSNR on validation pictures (dB)")
         ax.legend(fontsize=8)
     figures.save_and_show(figure, RESULTS / "curves.png", show=False)
@@ -192,6 +206,7 @@ def measure_covered() -> None:
 
 
 DRAWINGS = {
+    "chart1": draw_chart1,
     "curves": draw_curves,
     "sweep": draw_sweep,
     "details": draw_details,
