@@ -98,8 +98,9 @@ def draw_curves() -> None:
             rows = read_history(PAIRS[title][1] + suffix)
             values = [row["val_psnr"] for row in rows]
             last = f": {values[-1]:.2f}" if rows else ""
-            ax.plot([row["epoch"] * steps for row in rows], values, **style(targets, last))
-        ax.set(xlabel="step", ylabel="PSNR on validation pictures (dB)")
+            thousands = [row["epoch"] * steps / 1000 for row in rows]
+            ax.plot(thousands, values, **style(targets, last))
+        ax.set(xlabel="thousand steps", ylabel="PSNR on validation pictures (dB)")
         ax.legend(fontsize=8)
     figures.save_and_show(figure, RESULTS / "curves.png", show=False)
 
