@@ -14,6 +14,10 @@ DATA = Path(__file__).resolve().parent / "data"
 KODAK = DATA / "kodak"
 BSDS300 = DATA / "BSDS300"
 DEADLEAVES_VALIDATION = 16  # pictures
+SCORED = {  # the folder, how many pictures it holds when it is whole, and what fetches them
+    "kodak": (KODAK, 24, "download_kodak.py"),
+    "bsds300": (BSDS300 / "images/test", 100, "download_BSDS300.py"),
+}
 
 
 def download(name: str) -> None:
@@ -74,19 +78,20 @@ def training_images(
 
 
 def test_paths(dataset: str) -> list[Path]:
-    """Return the files that a dataset's scores are means over, in order; `InputError` if none.
+    """Return the files that a dataset's scores are means over, in order.
 
     Kodak is scored whole, of BSDS300 the test folder, of any other folder all its images.
+    Raises `InputError` for no image, or for a named set that a download left incomplete.
     """
-    if dataset == "kodak":
-        folder = KODAK
-    elif dataset == "bsds300":
-        folder = BSDS300 / "images/test"
-    else:
-        folder = Path(dataset)
-    if dataset in ("kodak", "bsds300") and not folder.is_dir():
+    if dataset not in SCORED:
+        return find_images(Path(dataset))
+    folder, count, script = SCORED[dataset]
+    try:
+        paths = find_images(folder)
+    except InputError:
+        paths = []
+    if len(paths) != count:
         raise InputError(
-            f"{folder} is not there: run python download_"
-            f"{'kodak' if dataset == 'kodak' else 'BSDS300'}.py"
+            f"{folder} holds {len(paths)} of the set's {count} pictures: run python {script}"
         )
-    return find_images(folder)
+    return paths

@@ -91,10 +91,18 @@ def test_without_a_model_it_says_which_command_trains_one(project):
     assert "python train_model.py text bsds300" in line
 
 
-def test_a_missing_picture_or_set_is_named(project, tmp_path):
+def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):
     line = one_error_line(infer(project, "--image", tmp_path / "no.png", check=2))
     assert "no.png does not exist" in line
-    assert "download_kodak.py" in one_error_line(infer(project, "--score", "kodak", check=2))
+    kodak = project / "data/kodak"
+    shutil.rmtree(kodak, ignore_errors=True)
+    for count in (0, 1):
+        line = one_error_line(infer(project, "--score", "kodak", check=2))
+        assert f"{kodak} holds {count} of the set's 24 pictures" in line
+        assert "download_kodak.py" in line
+        kodak.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / "7.png", kodak)  # as an interrupted download leaves it
+    shutil.rmtree(kodak)
 
 
 def model_files(project, folder):
