@@ -11,6 +11,7 @@ Gradients: Adam divides each step by the root mean square of the gradient. Noise
 adds to that and not to the gradient's mean, so that each step goes less far. On the same crops
 and inputs, at the trained network, this takes the ratio of the two, the median over the weights.
 Bernoulli's weights scale the mean too, by the share of the pixels kept: that is divided out.
+Beside it the norm of a step's gradient with noisy targets, the median and the largest.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def measure_scatter(count: int) -> list[tuple]:
 
 
 def measure_gradients(name: str, batches: int) -> tuple:
-    """Return the filter, and how much larger noise on its targets makes Adam's denominator."""
+    """Return the filter, how much larger noise on its targets makes Adam's denominator, norms."""
     import tensorflow as tf
 
     network = fuse(load_unet(REPOSITORY / f"pretrained/{name}-bsds300.keras"))
@@ -81,7 +82,7 @@ def measure_gradients(name: str, batches: int) -> tuple:
             loss = tf.reduce_mean(error * weights)
         return tape.gradient(loss, network.trainable_variables)
 
-    squares, kept = [], []
+    squares, kept, norms = [], [], []
     for clean in (False, True):
         options = {"batch_size": BATCH, "crop_size": CROP, "clean_targets": clean}
         pairs = NoisyDataset(training, FILTERS[name], steps=batches, **options)
@@ -89,14 +90,16 @@ def measure_gradients(name: str, batches: int) -> tuple:
         for noisy, target, *weights in (pairs[i] for i in range(batches)):
             weights = weights[0] if weights else np.ones(noisy.shape[:3], np.float32)
             flat = [tf.reshape(g, -1) for g in gradients(noisy, target, weights)]
-            total += tf.concat(flat, 0).numpy().astype(np.float64) ** 2
+            square = tf.concat(flat, 0).numpy().astype(np.float64) ** 2
+            total += square
             if not clean:
                 kept.append(weights.mean())
+                norms.append(np.sqrt(square.sum()))
         squares.append(total)
     with_noise, without = squares
     moved = without > 0
     ratio = np.median(np.sqrt(with_noise[moved] / without[moved])) / np.mean(kept)
-    row = name, f"{ratio:.2f}"
+    row = name, f"{ratio:.2f}", f"{np.median(norms):.4f}", f"{max(norms):.4f}"
     print(*row, flush=True)
     return row
 
@@ -118,7 +121,8 @@ def main() -> None:
     columns = ("targets", "error", "scatter", "in common", "PSNR", "PSNR of what is in common")
     write(args.output_dir / "target-noise-scatter.csv", columns, *measure_scatter(args.pictures))
     rows = [measure_gradients(name, args.batches) for name in ("gaussian", "poisson", "bernoulli")]
-    write(args.output_dir / "target-noise-gradients.csv", ("filter", "ratio"), *rows)
+    columns = ("filter", "ratio", "median norm", "largest norm")
+    write(args.output_dir / "target-noise-gradients.csv", columns, *rows)
 
 
 if __name__ == "__main__":
