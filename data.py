@@ -3,38 +3,27 @@
     python data.py               one picture under each filter: weak, test and strong
     python data.py FOLDER        the same with the first picture of FOLDER
 
-The filters themselves are in filters.py; all of them can be had from here. What a batch is, is
-in pairs.py.
+The filters are in noise2noise/filters.py, what a batch is in noise2noise/pairs.py.
 """
 
 import argparse
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from deadleaves import dead_leaves
-from devices import keras
-from errors import InputError, run_main
-from filters import FILTERS, Filter, bernoulli, bernoulli_mask, gaussian, impulse, poisson, text
-from images import ImageFiles, find_images, read_rgb
-from pairs import CapturedPairs, Makers, NoisyPairs
+from noise2noise.backend import keras
+from noise2noise.datasets import ImageFiles
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError, run_main
+from noise2noise.filters import FILTERS, Filter
+from noise2noise.images import find_pictures, read_rgb
+from noise2noise.pairs import TRAINING, VALIDATION, CapturedPairs, NoisyPairs
+from noise2noise.workers import Workers
 
-__all__ = [
-    "FILTERS",
-    "CapturedDataset",
-    "Filter",
-    "NoisyDataset",
-    "bernoulli",
-    "bernoulli_mask",
-    "gaussian",
-    "impulse",
-    "poisson",
-    "text",
-]
-
-
-LOOKED_AT = 2  # batches of a stream that Keras asks for to see what they are like, then again
+PEEKED = 2  # batches of a stream that Keras asks for to see their shapes, and then again
 
 
 class NoisyDataset(keras.utils.PyDataset):
@@ -61,11 +50,11 @@ class NoisyDataset(keras.utils.PyDataset):
     seed : int
     first_batch : int
         Where the stream starts, to go on with a run that was interrupted.
-    fixed : bool
+    repeat : bool
         For validation: the same `steps` batches again and again, a stream with an end.
-    share : (int, int)
+    shard : (int, int)
         (i, n): make only the i-th of n equal parts of each batch, for the i-th of n processes.
-    makers : int
+    workers : int
         Processes that make the batches ahead, for accelerators; 0: whoever asks makes them.
 
     Raises
@@ -87,26 +76,29 @@ class NoisyDataset(keras.utils.PyDataset):
         clean_targets: bool = False,
         seed: int = 0,
         first_batch: int = 0,
-        fixed: bool = False,
-        share: tuple[int, int] = (0, 1),
-        makers: int = 0,
+        repeat: bool = False,
+        shard: tuple[int, int] = (0, 1),
+        workers: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if isinstance(images, str | Path):
-            images = ImageFiles(find_images(Path(images)), min_size=crop_size)
+            images = ImageFiles(find_pictures(Path(images)), min_size=crop_size)
         filter = FILTERS[filter] if isinstance(filter, str) else filter
-        self.pairs = self.kind(images, filter, batch_size, crop_size, steps, clean_targets, seed)
+        self.pairs = self.kind(
+            *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
+            stream=VALIDATION if repeat else TRAINING,
+        )
         self.steps = steps
         self.first_batch = first_batch
-        self.fixed = fixed
-        process, processes = share
+        self.repeat = repeat
+        process, processes = shard
         if batch_size % processes:
             raise InputError(f"a batch of {batch_size} cannot be shared by {processes} processes")
         part = batch_size // processes
         self._part = range(process * part, (process + 1) * part)
-        self._processes = makers
-        self._makers = None
+        self._worker_count = workers
+        self._pool: Workers | None = None
         self._lock = threading.Lock()
         self.failure: InputError | None = None  # the back end hides exceptions of its threads
 
@@ -116,11 +108,11 @@ class NoisyDataset(keras.utils.PyDataset):
     @property
     def num_batches(self) -> int | None:
         """What Keras asks for the length; None is a stream without end."""
-        return self.steps if self.fixed else None
+        return self.steps if self.repeat else None
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
         try:
-            if not self._processes:
+            if not self._worker_count:
                 return self._make(i)
             with self._lock:
                 return self._made_ahead(i)
@@ -132,17 +124,17 @@ class NoisyDataset(keras.utils.PyDataset):
         return self.pairs.make(self.first_batch + i, self._part)
 
     def _made_ahead(self, i: int) -> tuple[np.ndarray, ...]:
-        wanted = self.first_batch + max(i, LOOKED_AT)
-        if not self._makers or self._makers.number != wanted:
+        wanted = self.first_batch + max(i, PEEKED)
+        if not self._pool or self._pool.number != wanted:
             self.close()
-            self._makers = Makers(self.pairs, self._part, wanted, self._processes)
-        return self._make(i) if i < LOOKED_AT else self._makers.take()
+            self._pool = Workers(self.pairs, self._part, wanted, self._worker_count)
+        return self._make(i) if i < PEEKED else self._pool.take()
 
     def close(self) -> None:
-        """End the processes that make batches; they start again with the next batch."""
-        if self._makers:
-            self._makers.close()
-        self._makers = None
+        """End the workers; they start again with the next batch."""
+        if self._pool:
+            self._pool.close()
+        self._pool = None
 
 
 class CapturedDataset(NoisyDataset):
@@ -150,7 +142,7 @@ class CapturedDataset(NoisyDataset):
 
     Parameters
     ----------
-    scenes : captured.Scenes
+    scenes : datasets.Scenes
     Others as for `NoisyDataset`.
     """
 
@@ -160,22 +152,36 @@ class CapturedDataset(NoisyDataset):
         super().__init__(scenes, None, **options)
 
 
+@contextlib.contextmanager
+def original_errors(*datasets: NoisyDataset) -> Iterator[None]:
+    """Raise the `InputError` of a data set's batch, which Keras wraps in an error of its own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        for dataset in datasets:
+            if dataset.failure:
+                raise dataset.failure from None
+        raise
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show a picture under each noise filter.")
     parser.add_argument(
-        "folder", nargs="?", type=Path, help="of images (default: a generated picture)"
+        "folder", nargs="?", type=Path, help="of pictures (default: a generated one)"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("filters.png"), help="the figure (%(default)s)"
     )
     args = parser.parse_args()
-    import figures
+    from noise2noise import plots
 
     if args.folder:
-        picture = read_rgb(find_images(args.folder)[0])
+        image = read_rgb(find_pictures(args.folder)[0])
     else:
-        picture = dead_leaves(np.random.default_rng(0), size=256)
-    figures.save_and_show(figures.filter_sheet(picture), args.output)
+        image = dead_leaves(np.random.default_rng(0), size=256)
+    plots.save_and_show(plots.filter_sheet(image), args.output)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from errors import InputError, read_failure, run_main, write_failure
+from noise2noise.errors import InputError, read_failure, run_main, write_failure
 
 try:
     from lzma import LZMAError
@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Only plain files below BSDS300/ are accepted: no links, no devices, no "..".
     """
-    from download import WrongContents, describe_start
+    from noise2noise.download import WrongContents, describe_start
 
     shutil.rmtree(folder / "BSDS300", ignore_errors=True)  # what a wrong archive has left
     try:
@@ -73,7 +73,7 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
 
     Raises `InputError` where that fails, and then leaves `folder` as it was.
     """
-    import download
+    from noise2noise import download
 
     try:
         complete = contents_sha256(folder) == SHA256

@@ -9,7 +9,7 @@ A picture that is there and right is kept, a damaged one is fetched anew.
 import argparse
 from pathlib import Path
 
-from errors import read_failure, run_main
+from noise2noise.errors import read_failure, run_main
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
 MAX_BYTES = 10_000_000  # the largest picture has 0.8 MB
@@ -44,7 +44,7 @@ FILES = {f"kodim{number:02}.png": digest for number, digest in enumerate(SHA256,
 
 def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
     """Fill `folder` with the 24 verified PNG files; `InputError` where that fails."""
-    import download
+    from noise2noise import download
 
     def check(part: Path, expected: str) -> None:
         if download.sha256(part) != expected:

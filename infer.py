@@ -21,13 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-import photos
-import runs
-from datasets import BSDS300, test_paths
-from errors import InputError, run_main, write_failure
-from filters import FILTERS, Filter
-from images import DECODE_ERRORS, SUFFIXES, read_rgb, unreadable
-from options import CAPTURED
+from noise2noise import images, runs
+from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
+from noise2noise.errors import InputError, run_main, write_failure
+from noise2noise.filters import FILTERS, Filter
+from noise2noise.images import SUFFIXES, read_rgb
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -37,11 +35,15 @@ EACH_COLUMNS = ("model", "pictures", "file", *COLUMNS[2:7])
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's file, and what it was trained for: no filter for captured pictures."""
+    """A trained model's file, and what it was trained for: no filter for captured pictures.
+
+    `trained_on` names the sets whose pictures it has seen.
+    """
 
     name: str
     filter: Filter | None
     path: Path
+    trained_on: tuple[str, ...] = ()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -100,15 +102,16 @@ def find_models(
         files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
     found = []
     for name, path in files.items():
-        settings = runs.read_settings(path.parent) if path.name == runs.MODEL else None
-        kind = settings["settings"]["filter"] if settings else name.split("-")[0]
+        training = runs.read_training(path)
+        kind = training.get("filter", name.split("-")[0])
         # Without clean pictures there is nothing to show or score: captured must be asked for.
         wanted = kind == filter or (filter is None and (captured or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
         if wanted and (
             dataset is None or dataset in names or Path(dataset).resolve().name in names
         ):
-            found.append(Trained(name, FILTERS.get(kind), path))
+            trained_on = tuple(training.get("trained_on", ()))
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on))
     if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
         raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
@@ -127,13 +130,13 @@ def load_model(path: Path, precision: str = "float32"):
     In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is. Raises
     `InputError` for a file that `model.load_unet` refuses.
     """
-    import devices
-    from fused import fuse
     from model import load_unet
+    from noise2noise import backend
+    from noise2noise.fused import fuse
 
-    devices.set_precision(precision)
+    backend.set_precision(precision)
     model = fuse(load_unet(path))
-    model.compile(jit_compile=devices.jit_compile())
+    model.compile(jit_compile=backend.jit_compile())
     return model
 
 
@@ -155,30 +158,29 @@ def picture_to_show(image: Path | None):
 def show(models: list[Trained], args: argparse.Namespace) -> None:
     """Make Table 2: a row per model, input, output and true image with their PSNR."""
     clean, name = picture_to_show(args.image)
-    import figures
-    import scores
-    from restore import restore
+    from noise2noise import metrics, plots
+    from noise2noise.restore import restore
 
     rows = []
     for trained in models:
         model = load_model(trained.path)
-        noisy = scores.test_input(trained.filter, clean, 0, args.strength)
-        pictures = [scores.to_8bit(noisy), scores.to_8bit(restore(model, noisy))]
-        decibels = [scores.psnr(picture, clean) for picture in pictures]
+        noisy = metrics.corrupt_for_score(trained.filter, clean, 0, args.strength)
+        pictures = [metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))]
+        decibels = [metrics.psnr(picture, clean) for picture in pictures]
         captions = [f"{value:.2f} dB" for value in decibels]
         rows.append((trained.name, list(zip([*pictures, clean], [*captions, name], strict=True))))
         print(f"{trained.name}: {name}, noisy {captions[0]}, restored {captions[1]}", flush=True)
-    figures.save_and_show(figures.table2(rows), args.output / "table2.png")
+    plots.save_and_show(plots.table2(rows), args.output / "table2.png")
 
 
 def score(models: list[Trained], args: argparse.Namespace) -> None:
     """Score every model on every dataset: a table on screen, scores.csv and scores.md."""
-    sets = {dataset: test_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
+    sets = {dataset: scored_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
     from rich.console import Console
     from rich.progress import Progress
 
-    import scores
-    from restore import restore
+    from noise2noise import metrics
+    from noise2noise.restore import restore
 
     rows, each = [], []
     with Progress(console=Console(stderr=True)) as progress:
@@ -191,19 +193,21 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 task = progress.add_task(f"{trained.name} on {dataset}", total=len(paths))
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
-                    noisy = scores.test_input(trained.filter, clean, index, args.strength)
-                    pair = scores.to_8bit(noisy), scores.to_8bit(restore(model, noisy))
+                    noisy = metrics.corrupt_for_score(trained.filter, clean, index, args.strength)
+                    pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))
                     values.append(
                         [
                             metric(picture, clean)
-                            for metric in (scores.psnr, scores.ssim)
+                            for metric in (metrics.psnr, metrics.ssim)
                             for picture in pair
                         ]
                     )
                     each.append((trained.name, dataset, path.name, strength, *digits(values[-1])))
                     progress.advance(task)
-                # Its own training pictures: the score says little of other pictures.
-                note = "trained on these" if dataset == "kodak" and is_on_kodak(trained) else ""
+                # Its own training pictures: the score says little of other pictures. (Of
+                # BSDS300 the test pictures are scored, which nothing is trained on.)
+                seen = dataset != "bsds300" and Path(dataset).resolve().name in trained.trained_on
+                note = "trained on these" if seen else ""
                 means = digits(np.mean(values, axis=0))
                 rows.append((trained.name, dataset, strength, *means, note))
     write_tables(rows, each, args.output)
@@ -212,10 +216,6 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
 def digits(values) -> list[str]:
     """PSNR of input and output with two digits, SSIM with four."""
     return [f"{value:.{n}f}" for value, n in zip(values, (2, 2, 4, 4), strict=True)]
-
-
-def is_on_kodak(trained: Trained) -> bool:
-    return "kodak" in trained.name.split("-")
 
 
 def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
@@ -287,38 +287,37 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    import figures
-    from restore import restore
+    from noise2noise import plots
+    from noise2noise.restore import restore
 
     failed = 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
         files = progress.add_task(f"{len(targets)} pictures", total=len(targets))
         for target, path in targets.items():
+            progress.advance(files)
             try:
-                photo = photos.read_photo(path)
-                color = photo.color
-                tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
-                restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
-                pixels = photo.with_color(restored)
-                if args.compare:
-                    after = replace(photo, pixels=pixels).color
-                    shown = [photos.upright(photo, picture) for picture in (color, after)]
-                    comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
-                    figures.save_and_show(figures.compare(*shown), comparison, show=False)
-                # A large picture is let go of before another one like it is encoded.
-                photo, color, restored = replace(photo, pixels=None), None, None
-                make_folder(target.parent)
-                runs.write_whole(target, photos.encode(photo, pixels))
-                if not args.compare and not console.is_interactive:
-                    print(f"restored {target}", flush=True)
-                progress.remove_task(tiles)
-            except (InputError, *DECODE_ERRORS) as error:
-                if not isinstance(error, InputError):
-                    error = unreadable(path, error)
+                picture = images.read_picture(path)
+            except InputError as error:
                 print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
                 failed += 1
-            progress.advance(files)
+                continue
+            color = picture.color
+            tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
+            restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
+            pixels = picture.with_color(restored)
+            if args.compare:
+                after = replace(picture, pixels=pixels).color
+                shown = [images.upright(picture, image) for image in (color, after)]
+                comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
+                plots.save_and_show(plots.compare(*shown), comparison, show=False)
+            # A large picture is let go of before another one like it is encoded.
+            picture, color, restored = replace(picture, pixels=None), None, None
+            make_folder(target.parent)
+            runs.write_whole(target, images.encode(picture, pixels))
+            if not args.compare and not console.is_interactive:
+                print(f"restored {target}", flush=True)
+            progress.remove_task(tiles)
     print(
         f"restored {len(targets) - failed} of {len(targets)} pictures with {trained.name}, "
         f"into {args.output}"

@@ -8,10 +8,9 @@ finds one. The module knows nothing of noise, data or training.
 
 from pathlib import Path
 
-from devices import keras
-from errors import InputError
+from noise2noise.backend import keras
+from noise2noise.errors import InputError
 
-SIZE_MULTIPLE = 32  # five 2x2 poolings halve the image five times
 LEAKY_SLOPE = 0.1  # the paper, appendix A.1
 
 
@@ -31,8 +30,8 @@ def build_unet(input_channels: int = 3, output_channels: int = 3) -> keras.Model
     -------
     keras.Model
         float (batch, height, width, n) -> float32 (batch, height, width, m), for any
-        height and width that are multiples of `SIZE_MULTIPLE`. Pixel values are meant
-        to lie about [0, 1]; nothing is clipped.
+        height and width that are multiples of 32, since five poolings halve them five times.
+        Pixel values are meant to lie about [0, 1]; nothing is clipped.
     """
 
     layers = keras.layers

@@ -10,112 +10,65 @@ Leaves a folder runs/FILTER-DATASET/ with the model, its history and chart. Run 
 same command goes on where it was stopped.
 """
 
-import os
+import argparse
+import shlex
 import sys
 from pathlib import Path
 
-import options
-import runs
-from captured import inspect, training_scenes, warn_of_jpeg
-from datasets import training_images
-from errors import InputError, run_main
-from filters import FILTERS
+from download_BSDS300 import download_BSDS300
+from download_kodak import download_kodak
+from noise2noise import runs
+from noise2noise.arguments import crop_size, existing_file, natural, plain_name, positive
+from noise2noise.datasets import (
+    BSDS300,
+    CAPTURED,
+    KODAK,
+    NAMES,
+    fingerprint,
+    training_images,
+    training_scenes,
+)
+from noise2noise.errors import InputError, run_main
+from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.filters import FILTERS
 
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
 VALIDATION_CROPS = 128
+OTHERWISE = (
+    "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
+)
 
 
 def main() -> int:
-    args = options.parse(__doc__)
+    args = parse_arguments()
     noise = FILTERS.get(args.filter)  # none for captured exposures
-    folder = args.output_dir.resolve() / (args.name or options.run_name(args))
-    usage = options.usage(args.filter, folder.name)
-    floor = None
-    if noise:
-        training, validation = training_images(args.dataset, args.crop, args.seed)
-    else:
-        training, validation = training_scenes(Path(args.dataset), args.crop)
-        warn_of_jpeg(training)
-        inspect(training)
-        floor = inspect(validation, "validation")
+    training, validation, noise_floor = open_images(args)
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
-    import devices
-    import figures
-    from callbacks import AnnealedL0, Annealing, Checkpoint, CleanPSNR, resume
-    from data import CapturedDataset, NoisyDataset
-    from devices import keras
-    from fused import fuse
+    from data import original_errors
     from model import build_unet, load_unet
+    from noise2noise import backend, callbacks, plots
 
-    process, processes = devices.join_processes()
-    first = process == 0  # it alone writes the run
-    if not first:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    if args.fresh and first:
-        runs.set_aside(folder)
-    earlier = runs.read_settings(folder)
-    device, precision = devices.describe_device()
-    if args.precision != "auto":
-        precision = args.precision
-    elif earlier:  # a run goes on in the precision that it was begun in
-        precision = earlier["settings"]["precision"]
-    settings = options.settings(args, precision, keras.backend.backend())
-    device += f" x {processes} processes" if processes > 1 else ""
-    start = load_unet(args.start_from).get_weights() if args.start_from else None
-    run = open_run(folder, settings, options.about(device), process, processes)
+    processes = backend.join_processes()
+    start = load_unet(args.start_from) if args.start_from else None
+    run = open_run(args, fingerprint(training, validation), processes)
     if run.finished:
-        print(f"{folder} is finished: {usage} shows it, --fresh starts over")
+        print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
+    batches, validation_batches = make_batches(args, training, validation, processes)
+    with backend.distribute(args.batch):
+        model = compile_model(args, start, run.settings["precision"])
+        callbacks.resume(run, model)
+    print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
 
-    share = process, processes
-    size = {"batch_size": args.batch, "crop_size": args.crop, "share": share}
-    # With Keras' own workers batches that were prefetched are lost where an iterator ends.
-    makers = devices.makers() if args.data_processes is None else args.data_processes
-    steps = {"steps": args.steps, "seed": args.seed, "makers": makers}
-    validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "seed": 0, "fixed": True}
-    if noise:
-        size["clean_targets"] = args.clean_targets
-        batches = NoisyDataset(training, noise, **size, **steps)
-        validation_batches = NoisyDataset(validation, noise, **size, **validation_steps)
-    else:
-        batches = CapturedDataset(training, **size, **steps)
-        validation_batches = CapturedDataset(validation, **size, **validation_steps)
-
-    with devices.quiet_stderr():  # it loads TensorFlow on every back end
-        keras.utils.set_random_seed(args.seed)
-    devices.set_precision(precision)
-    learning_rate = args.learning_rate
-    if args.schedule == "cosine":
-        total = args.epochs * args.steps
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
-    with devices.distribute(args.batch):
-        losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
-        model = build_unet()
-        if start:
-            model.set_weights(start)
-        model = fuse(model)
-        model.compile(
-            optimizer=keras.optimizers.Adam(
-                learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm
-            ),
-            loss=losses[args.loss],
-            weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
-            jit_compile=devices.jit_compile(),
-        )
-        resume(run, model)
-    print(f"{describe(args, training, validation)}, {precision} on {device}, into {folder}")
-    if run.epoch or run.step:
-        print(f"going on at epoch {run.epoch + 1}, step {run.step + 1}")
-    sys.stdout.flush()
-
-    with runs.catch_signals() as note:
-        callbacks = [CleanPSNR(noise, validation)] if noise else []
+    with runs.stop_flag() as stop, original_errors(batches, validation_batches):
+        watching = [callbacks.CleanPSNR(noise, validation, build_unet)] if noise else []
         if args.loss == "l0":
-            callbacks.append(Annealing(losses["l0"], model.optimizer, args.epochs * args.steps))
-        callbacks.append(Checkpoint(run, args.steps, note, args.checkpoint_steps, processes))
-        if first:
-            log = folder / runs.TENSORBOARD
-            callbacks.append(keras.callbacks.TensorBoard(log, write_graph=False))
+            total_steps = args.epochs * args.steps
+            watching.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
+        every = args.checkpoint_steps
+        watching.append(callbacks.Checkpoint(run, args.steps, stop, every, processes))
+        if processes.chief:
+            watching += callbacks.tensorboard(run.folder / runs.TENSORBOARD)
         try:
             while run.epoch < args.epochs:
                 # An epoch that was interrupted is finished first, by a fit of its own.
@@ -127,61 +80,283 @@ def main() -> int:
                     epochs=run.epoch + 1 if run.step else args.epochs,
                     steps_per_epoch=args.steps - run.step,
                     shuffle=False,  # the data set shuffles itself
-                    callbacks=callbacks,
+                    callbacks=watching,
                     verbose=1 if sys.stdout.isatty() else 2,
                 )
         except runs.Interrupted as stopped:
             print(stopped, flush=True)
             return runs.EXIT_INTERRUPTED
-        except InputError:
-            raise
-        except Exception:
-            failure = batches.failure or validation_batches.failure
-            if failure:  # a picture; the back end has wrapped the error in its own
-                raise failure from None
-            raise
 
-    if not first:
-        return 0
-    run.write_history()
-    title = f"{folder.name}: {args.loss.upper()}, {precision}, Adam {args.learning_rate:g}"
-    chart = figures.chart1(run.history, title, args.loss, floor)
-    figures.save_and_show(chart, folder / runs.CHART, show=False)
-    trained = model.get_weights()
-    keras.config.set_dtype_policy("float32")  # no trace of the precision it was trained in
-    with devices.alone():
-        model = build_unet()
-        model.set_weights(trained)
-        run.finish(model)
-    if noise:
-        print(f"validation PSNR {run.history[-1]['val_psnr']:.2f} dB")
-    print(f"the model is {folder / runs.MODEL}. See it with: {usage}")
+    if processes.chief:
+        run.write_history()
+        title = f"{run.folder.name}: {args.loss.upper()}, Adam {args.learning_rate:g}"
+        chart = plots.chart1(run.history, title, args.loss, noise_floor)
+        plots.save_and_show(chart, run.folder / runs.CHART, show=False)
+        backend.set_precision("float32")  # no trace in the file of the precision it trained in
+        with backend.single_device():
+            trained = build_unet()
+            trained.set_weights(model.get_weights())
+            run.finish(trained, what_was_trained(args))
+        psnr = f"validation PSNR {run.history[-1]['val_psnr']:.2f} dB, " if noise else ""
+        print(f"{psnr}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
     return 0
 
 
-def open_run(folder: Path, settings: dict, about: dict, process: int, processes: int) -> runs.Run:
-    """Open the run folder: the first of several processes for writing, then the others."""
-    import devices
+def open_images(args: argparse.Namespace):
+    """Return the training and validation images, and the noise floor of captured exposures."""
+    if args.filter == CAPTURED:
+        training, validation = training_scenes(Path(args.dataset), args.crop)
+        warn_of_jpeg(training)
+        check_exposures(training)
+        return training, validation, check_exposures(validation, "validation")
+    try:
+        if args.dataset == "kodak":
+            download_kodak(KODAK)
+        elif args.dataset == "bsds300":
+            download_BSDS300(BSDS300)
+    except InputError as error:
+        raise InputError(f"{error}. {OTHERWISE}") from None
+    return *training_images(args.dataset, args.crop, args.seed), None
 
-    run = runs.Run(folder, settings, about) if process == 0 else None
-    devices.gather(0, processes)
-    run = run or runs.Follower(folder)
-    places = devices.gather(run.epoch * settings["steps"] + run.step, processes)
+
+def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> runs.Run:
+    """Open the run folder: the chief of several processes for writing, then the others."""
+    from noise2noise import backend
+
+    folder = args.output_dir.resolve() / (args.name or run_name(args))
+    if args.fresh and processes.chief:
+        runs.archive(folder)
+    processes.all_gather(0)  # nobody reads the folder before it has its other name
+    earlier = runs.read_settings(folder)
+    device, precision = backend.describe_device()
+    if args.precision != "auto":
+        precision = args.precision
+    elif earlier:  # a run goes on in the precision that it was begun in
+        precision = earlier["settings"]["precision"]
+    settings = run_settings(args, precision, backend.keras.backend.backend())
+    device += f" x {processes.count} processes" if processes.count > 1 else ""
+    if line := backend.unused_gpu():
+        print(line)
+    run = runs.Run(folder, settings, runs.metadata(device), pictures) if processes.chief else None
+    processes.all_gather(0)
+    run = run or runs.ReadOnlyRun(folder, settings)
+    places = processes.all_gather(run.epoch * args.steps + run.step)
     if len(set(places)) > 1:
         raise InputError(f"{folder} is another on each host: --output-dir must be a shared folder")
     return run
 
 
-def describe(args, training, validation) -> str:
+def make_batches(args: argparse.Namespace, training, validation, processes):
+    """Return the data sets to train on and to validate with."""
+    from data import CapturedDataset, NoisyDataset
+    from noise2noise import backend
+
+    workers = backend.default_workers() if args.workers is None else args.workers
+    size = {"batch_size": args.batch, "crop_size": args.crop}
+    size["shard"] = processes.index, processes.count
+    steps = {"steps": args.steps, "seed": args.seed, "workers": workers}
+    validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "repeat": True}
+    if args.filter == CAPTURED:
+        make = CapturedDataset
+    else:
+        size |= {"filter": args.filter, "clean_targets": args.clean_targets}
+        make = NoisyDataset
+    return make(training, **size, **steps), make(validation, **size, **validation_steps)
+
+
+def compile_model(args: argparse.Namespace, start, precision: str):
+    """Build the network, with the weights of the network `start` if there is one; compile it."""
+    from model import build_unet
+    from noise2noise import backend
+    from noise2noise.backend import keras
+    from noise2noise.callbacks import AnnealedL0
+    from noise2noise.fused import fuse
+
+    with backend.quiet_stderr():  # it loads TensorFlow on every back end
+        keras.utils.set_random_seed(args.seed)
+    backend.set_precision(precision)
+    learning_rate = args.learning_rate
+    if args.schedule == "cosine":
+        total_steps = args.epochs * args.steps
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
+    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
+    model = build_unet()
+    if start:
+        model.set_weights(start.get_weights())
+    model = fuse(model)
+    model.compile(
+        optimizer=keras.optimizers.Adam(
+            learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm
+        ),
+        loss=losses[args.loss],
+        weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
+        jit_compile=backend.jit_compile(),
+    )
+    return model
+
+
+def describe(args: argparse.Namespace, training, validation, run: runs.Run) -> str:
     """Say in one line what will be done."""
-    kind = "pictures" if args.filter != options.CAPTURED else "scenes"
+    kind = "scenes" if args.filter == CAPTURED else "pictures"
     count = len(training) if hasattr(training, "__len__") else "generated"
     targets = "clean" if args.clean_targets else "noisy"
+    place = f", going on at epoch {run.epoch + 1}, step {run.step + 1}"
     return (
         f"{args.filter} noise, {targets} targets, {count} {kind} and {len(validation)} to "
         f"validate: {args.epochs} epochs of {args.steps} batches of {args.batch} crops of "
-        f"{args.crop}x{args.crop}"
+        f"{args.crop}x{args.crop}, {run.settings['precision']} on {run.device}"
+        f"{place if run.epoch or run.step else ''}"
     )
+
+
+def run_name(args: argparse.Namespace) -> str:
+    """FILTER-DATASET, with the loss if it is not the default one, and -clean."""
+    parts = [args.filter, dataset_name(args.dataset)]
+    parts += [args.loss] if args.loss != args.default_loss else []
+    parts += ["clean"] if args.clean_targets else []
+    return "-".join(parts)
+
+
+def dataset_name(dataset: str) -> str:
+    return dataset if dataset in NAMES else Path(dataset).resolve().name
+
+
+def usage(args: argparse.Namespace, run: runs.Run) -> str:
+    """The command that uses the trained model of a run folder."""
+    name = run.folder.name.removeprefix(f"{args.filter}-")
+    command = f"python infer.py {shlex.join((args.filter, name))}"
+    return f"{command} --restore PICTURES --output DIR" if args.filter == CAPTURED else command
+
+
+def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
+    """What determines a run's result, to the bit on one machine."""
+    keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
+    known = args.dataset in NAMES
+    return {
+        "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
+        **{key: getattr(args, key) for key in keys.split()},
+        "start_from": args.start_from and runs.sha256(args.start_from),
+        "precision": precision,
+        "backend": backend,
+    }
+
+
+def what_was_trained(args: argparse.Namespace) -> dict:
+    """What the network is for and what it has seen, to be kept in its file."""
+    before = runs.read_training(args.start_from) if args.start_from else {}
+    seen = [*before.get("trained_on", []), dataset_name(args.dataset)]
+    return {
+        "filter": args.filter,
+        "loss": args.loss,
+        "clean_targets": args.clean_targets,
+        "trained_on": sorted(set(seen)),
+        "crops": before.get("crops", 0) + args.epochs * args.steps * args.batch,
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    summary, _, note = __doc__.strip().split("\n\n")
+    parser = argparse.ArgumentParser(description=summary, epilog=note)
+    add = parser.add_argument
+    add(
+        "filter",
+        nargs="?",
+        default="gaussian",
+        choices=(*FILTERS, CAPTURED),
+        help="the noise (%(default)s); captured takes real exposures",
+    )
+    add(
+        "dataset",
+        nargs="?",
+        default="deadleaves",
+        help=f"{', '.join(NAMES)}, or a folder of pictures (%(default)s: generated, no network); "
+        "for captured a folder of scenes, each a sub-folder of exposures, or a/ and b/",
+    )
+    add("--epochs", type=positive(int), metavar="N", default=20, help="(%(default)s)")
+    add("--steps", type=positive(int), metavar="N", default=200, help="per epoch (%(default)s)")
+    add("--batch", type=positive(int), metavar="N", default=8, help="crops a step (%(default)s)")
+    add(
+        "--crop",
+        type=crop_size,
+        metavar="PIXELS",
+        default=64,
+        help="on a crop's side, a multiple of 32 (%(default)s)",
+    )
+    add(
+        "--learning-rate",
+        type=positive(float),
+        metavar="RATE",
+        default=1e-4,
+        help="Adam's, at the start (%(default)s)",
+    )
+    add(
+        "--schedule",
+        choices=("constant", "cosine"),
+        default="constant",
+        help="of the learning rate (%(default)s); cosine falls to 0",
+    )
+    add(
+        "--clip-norm",
+        type=positive(float),
+        metavar="NORM",
+        help="scale a step's gradient (each GPU's part) down to it, where the loss leaps (off)",
+    )
+    add(
+        "--loss",
+        choices=("l2", "l1", "l0"),
+        help="l1 suits text, whose mean is not 0, l0 impulse (default: l2, for impulse l0)",
+    )
+    add(
+        "--start-from",
+        type=existing_file,
+        metavar="MODEL",
+        help="a trained network's .keras file, to train further (default: random weights)",
+    )
+    add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
+    add(
+        "--seed",
+        type=natural,
+        metavar="N",
+        default=0,
+        help="of weights, crops, noise (%(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="to compute in; auto takes what the hardware is fast in (%(default)s)",
+    )
+    add(
+        "--workers",
+        type=natural,
+        metavar="N",
+        help="processes that make the noisy pairs (default: beside a GPU one per core, else none)",
+    )
+    add(
+        "--checkpoint-steps",
+        type=positive(int),
+        metavar="N",
+        help="save every N steps, besides each epoch (default: a minute's worth)",
+    )
+    add(
+        "--output-dir",
+        type=Path,
+        default=runs.RUNS,
+        metavar="DIR",
+        help="where the run's folder goes (default: runs)",
+    )
+    add(
+        "--name", type=plain_name, help="of the run's folder (default: FILTER-DATASET[-l1][-clean])"
+    )
+    add("--fresh", action="store_true", help="start over, keeping the old run under another name")
+    args = parser.parse_args()
+    if args.filter == CAPTURED and args.dataset in NAMES:
+        parser.error("captured takes a folder: python train_model.py captured FOLDER")
+    if args.filter == CAPTURED and args.clean_targets:
+        parser.error("captured has no clean targets")
+    args.default_loss = "l2" if args.filter == CAPTURED else FILTERS[args.filter].loss
+    args.loss = args.loss or args.default_loss
+    return args
 
 
 if __name__ == "__main__":

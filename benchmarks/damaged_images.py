@@ -29,15 +29,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import figures
 import infer
 from data import NoisyDataset
-from deadleaves import dead_leaves
-from errors import InputError
-from filters import FILTERS
-from fused import fuse
-from images import ImageFiles
 from model import build_unet
+from noise2noise import plots
+from noise2noise.datasets import ImageFiles
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS
+from noise2noise.fused import fuse
 
 MEMORY = 2e9  # bytes
 SECONDS = 60
@@ -126,7 +126,7 @@ def main() -> int:
     args = parser.parse_args()
     # An untrained network, loaded once: this is about what goes in.
     infer.load_model = functools.cache(lambda path: fuse(build_unet()))
-    figures.save_and_show = lambda figure, path: figures.plt.close(figure)
+    plots.save_and_show = lambda figure, path: plots.plt.close(figure)
     trained = [infer.Trained("gaussian-untrained", FILTERS["gaussian"], Path("none"))]
     outcomes = collections.Counter()
     failures = []

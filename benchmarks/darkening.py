@@ -20,16 +20,15 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-import devices
-import scores
 from data import NoisyDataset
-from datasets import test_paths, training_images
-from devices import keras
-from errors import run_main
-from filters import FILTERS
-from images import read_rgb
 from model import build_unet
-from restore import restore
+from noise2noise import backend, metrics
+from noise2noise.backend import keras
+from noise2noise.datasets import scored_paths, training_images
+from noise2noise.errors import run_main
+from noise2noise.filters import FILTERS
+from noise2noise.images import read_rgb
+from noise2noise.restore import restore
 
 COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
 
@@ -69,11 +68,11 @@ def measure(model, filter, kind, paths) -> tuple[float, float]:
     results = []
     for index, path in enumerate(paths):
         clean = read_rgb(path)
-        noisy = scores.test_input(FILTERS[filter], clean, index)
+        noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         if kind is EightBit:  # such a network is also used so
             noisy = cast(noisy)
-        output = scores.to_8bit(restore(model, noisy))
-        results.append((output.mean() / clean.mean(), scores.psnr(output, clean)))
+        output = metrics.to_8bit(restore(model, noisy))
+        results.append((output.mean() / clean.mean(), metrics.psnr(output, clean)))
     return tuple(np.mean(results, axis=0))
 
 
@@ -83,15 +82,15 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=50, help="to measure on (%(default)s)")
     parser.add_argument("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
     args = parser.parse_args()
-    paths = test_paths("bsds300")[:: max(1, 100 // args.pictures)]
+    paths = scored_paths("bsds300")[:: max(1, 100 // args.pictures)]
     images, _ = training_images("kodak", 64, 0)
-    devices.set_precision("auto")
+    backend.set_precision("auto")
     rows = []
     for filter, training, kind in VARIANTS:
         keras.utils.set_random_seed(0)
         model = build_unet()
         model.compile(
-            keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=devices.jit_compile()
+            keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=backend.jit_compile()
         )
         batches = kind(images, filter, batch_size=8, crop_size=64, steps=args.steps)
         model.fit(batches, steps_per_epoch=args.steps, shuffle=False, verbose=2)

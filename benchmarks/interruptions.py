@@ -27,7 +27,8 @@ STEPS, EPOCHS, EVERY = 12, 5, 4
 COMMAND = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-import errors, train_model, callbacks
+import train_model
+from noise2noise import callbacks, errors
 ended = callbacks.Checkpoint.on_train_batch_end
 def watched(self, batch, logs=None):  # notes each step that was done, and changes nothing
     with open(sys.argv[0], "a") as log:

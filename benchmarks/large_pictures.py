@@ -22,9 +22,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import infer
-from deadleaves import dead_leaves
-from errors import run_main
-from restore import restore
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import run_main
+from noise2noise.restore import restore
 
 
 def picture(height: int, width: int) -> np.ndarray:

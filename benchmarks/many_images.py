@@ -21,7 +21,7 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from deadleaves import dead_leaves
+from noise2noise.deadleaves import dead_leaves
 
 READ = """
 import resource, sys, time

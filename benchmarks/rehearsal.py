@@ -24,18 +24,16 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-import devices
-from captured import training_scenes
 from data import CapturedDataset
-from datasets import BSDS300
-from devices import keras
-from errors import run_main
-from fused import fuse
-from images import find_images, read_rgb
 from model import build_unet
-from pairs import CapturedPairs
-from photos import read_photo
-from restore import restore
+from noise2noise import backend
+from noise2noise.backend import keras
+from noise2noise.datasets import BSDS300, training_scenes
+from noise2noise.errors import run_main
+from noise2noise.fused import fuse
+from noise2noise.images import find_pictures, read_picture, read_rgb
+from noise2noise.pairs import CapturedPairs
+from noise2noise.restore import restore
 from train_model import BETA1, BETA2
 
 BLACK, RANGE = 0.1, 0.7  # where black and white are in the file's values
@@ -99,11 +97,11 @@ def main() -> None:
     recipe = {"batch_size": 8, "crop_size": 64, "steps": args.steps, "seed": 0}
     with tempfile.TemporaryDirectory() as temporary:
         scenes, noisy = Path(temporary, "scenes"), Path(temporary, "noisy")
-        for k, path in enumerate(find_images(TRAINING)):
+        for k, path in enumerate(find_pictures(TRAINING)):
             rng = np.random.default_rng((1, k))
             for exposure in range(2 + k % 4):
                 save(scenes / path.stem / f"{exposure}.png", expose(read_rgb(path), rng))
-        tests = find_images(BSDS300 / "images/test")[:: max(1, 100 // args.pictures)]
+        tests = find_pictures(BSDS300 / "images/test")[:: max(1, 100 // args.pictures)]
         for k, path in enumerate(tests):
             save(noisy / f"{path.stem}.png", expose(read_rgb(path), np.random.default_rng((2, k))))
 
@@ -114,12 +112,12 @@ def main() -> None:
         for command in ([*train, "--output-dir", runs], [*use, "--output", restored]):
             subprocess.run([sys.executable, *map(str, command)], cwd=REPOSITORY, check=True)
 
-        devices.set_precision("auto")
+        backend.set_precision("auto")
         keras.utils.set_random_seed(0)
         model = fuse(build_unet())
         rate = keras.optimizers.schedules.CosineDecay(1e-3, args.epochs * args.steps)
         model.compile(
-            keras.optimizers.Adam(rate, BETA1, BETA2), "mse", jit_compile=devices.jit_compile()
+            keras.optimizers.Adam(rate, BETA1, BETA2), "mse", jit_compile=backend.jit_compile()
         )
         batches = CleanTargets(training_scenes(scenes, 64)[0], **recipe)
         total = args.epochs * args.steps
@@ -128,8 +126,8 @@ def main() -> None:
         rows = []
         for path in tests:
             clean = read_rgb(path)
-            before = read_photo(noisy / f"{path.stem}.png").color
-            after = read_photo(restored / f"{path.stem}.png").color
+            before = read_picture(noisy / f"{path.stem}.png").color
+            after = read_picture(restored / f"{path.stem}.png").color
             rows.append([psnr(p, clean) for p in (before, after, restore(model, before))])
     means = np.mean(rows, axis=0)
     for label, value in zip(("noisy", "captured", "clean targets"), means, strict=True):

@@ -47,7 +47,7 @@ RECIPE = "--epochs 7 --steps 1000 --batch 4 --learning-rate 1e-3 --schedule cosi
 
 def machine() -> str:
     """The GPU's or the CPU's model, and the number of cores."""
-    from devices import _gpus
+    from noise2noise.backend import _gpus
 
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -124,14 +124,14 @@ def torch_network(setting: str):
 
 def keras_network(precision: str = "auto"):
     """Return the compiled network as train_model.py has it."""
-    import devices
-    from devices import keras
-    from fused import fuse
     from model import build_unet
+    from noise2noise import backend
+    from noise2noise.backend import keras
+    from noise2noise.fused import fuse
 
-    devices.set_precision(precision)
+    backend.set_precision(precision)
     model = fuse(build_unet())
-    model.compile(keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=devices.jit_compile())
+    model.compile(keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=backend.jit_compile())
     return model
 
 
@@ -152,7 +152,7 @@ class SameBatch:
     """Keras' stream of one batch again and again: the step without its data."""
 
     def __new__(cls):
-        from devices import keras
+        from noise2noise.backend import keras
 
         batch = tuple(fixed_batch())
 
@@ -167,7 +167,7 @@ class SameBatch:
 
 def fit_crops(batches, steps: int = 20, first: int = 4) -> float:
     """Crops/s of `model.fit`, as train_model.py calls it, once it runs."""
-    from devices import keras
+    from noise2noise.backend import keras
 
     ends = []
 
@@ -181,12 +181,12 @@ def fit_crops(batches, steps: int = 20, first: int = 4) -> float:
     return BATCH * (steps - 1 - first) / (ends[-1] - ends[first])
 
 
-def noisy_dataset(filter: str, makers: int = 0):
+def noisy_dataset(filter: str, workers: int = 0):
     from data import NoisyDataset
-    from datasets import training_images
+    from noise2noise.datasets import training_images
 
     images, _ = training_images("bsds300", CROP, 0)
-    options = {"batch_size": BATCH, "crop_size": CROP, "steps": 1000, "makers": makers}
+    options = {"batch_size": BATCH, "crop_size": CROP, "steps": 1000, "workers": workers}
     return NoisyDataset(images, filter, **options)
 
 
@@ -203,20 +203,20 @@ def train_candidate(name: str) -> float:
     if name == "this project, model.fit":
         return fit_crops(SameBatch())
     if name == "this project, Table 1 unfused":
-        import devices
-        from devices import keras
         from model import build_unet
+        from noise2noise import backend
+        from noise2noise.backend import keras
 
-        devices.set_precision("auto")
+        backend.set_precision("auto")
         model = build_unet()
-        model.compile(keras.optimizers.Adam(), "mse", jit_compile=devices.jit_compile())
+        model.compile(keras.optimizers.Adam(), "mse", jit_compile=backend.jit_compile())
     else:
         model = keras_network()
     return BATCH / timed(lambda: model.train_on_batch(*batch))
 
 
 def torch_settings() -> list[str]:
-    from devices import describe_device
+    from noise2noise.backend import describe_device
 
     native = describe_device()[1] == "bfloat16"
     return [name for name in SETTINGS if native or "bfloat16" not in name]
@@ -250,8 +250,8 @@ def training() -> tuple[list[str], list[list[str]]]:
 def pipeline_candidate(name: str) -> list[float]:
     """Crops/s of batches by the thread that asks for them, and by processes on all cores."""
     speeds = []
-    for makers in (0, CORES):
-        dataset = noisy_dataset(name, makers=makers)
+    for workers in (0, CORES):
+        dataset = noisy_dataset(name, workers=workers)
         numbers = itertools.count()
         for _ in range(16):  # the pictures are decoded, and what lies ahead is used up
             dataset[next(numbers)]
@@ -264,7 +264,7 @@ def pipeline_candidate(name: str) -> list[float]:
 
 
 def pipeline() -> tuple[list[str], list[list[str]]]:
-    from filters import FILTERS
+    from noise2noise.filters import FILTERS
 
     results = rounds("pipeline_candidate", tuple(FILTERS))
     steps = rounds("train_candidate", ("this project",))["this project"]
@@ -280,7 +280,7 @@ def pipeline() -> tuple[list[str], list[list[str]]]:
 
 
 def picture(megapixels: float) -> np.ndarray:
-    from deadleaves import dead_leaves
+    from noise2noise.deadleaves import dead_leaves
 
     tile = dead_leaves(np.random.default_rng(0), size=500)
     count = int(megapixels * 1e6 / 250_000)
@@ -295,7 +295,7 @@ PARTS = {"bm3d": 0.25, "OpenCV fastNlMeansDenoisingColored": 1}
 
 def restore_candidate(name: str) -> list[float]:
     """Megapixels/s of one candidate, and its peak memory in GB."""
-    from restore import restore
+    from noise2noise.restore import restore
 
     noisy = picture(PARTS.get(name, MEGAPIXELS))
     if name.startswith("torch"):
@@ -355,12 +355,12 @@ def quality() -> tuple[list[str], list[list[str]]]:
     """Train by the recipe, from the command to the finished model; score it afterwards."""
     import tempfile
 
-    import scores
-    from datasets import test_paths
-    from filters import FILTERS
-    from images import read_rgb
     from infer import load_model
-    from restore import restore
+    from noise2noise import metrics
+    from noise2noise.datasets import scored_paths
+    from noise2noise.filters import FILTERS
+    from noise2noise.images import read_rgb
+    from noise2noise.restore import restore
 
     with tempfile.TemporaryDirectory() as folder:
         command = ["train_model.py", "gaussian", "bsds300", *RECIPE.split()]
@@ -373,10 +373,10 @@ def quality() -> tuple[list[str], list[list[str]]]:
         minutes = (time.perf_counter() - begin) / 60
         model = load_model(Path(folder) / "run/model.keras")
     values = []
-    for i, path in enumerate(test_paths("bsds300")):
+    for i, path in enumerate(scored_paths("bsds300")):
         clean = read_rgb(path)
-        noisy = scores.test_input(FILTERS["gaussian"], clean, i)
-        values.append(scores.psnr(scores.to_8bit(restore(model, noisy)), clean))
+        noisy = metrics.corrupt_for_score(FILTERS["gaussian"], clean, i)
+        values.append(metrics.psnr(metrics.to_8bit(restore(model, noisy)), clean))
     reached = np.mean(values)
     row = [" ".join(command), f"{minutes:.1f}", f"{reached:.2f}", f"{reached - TARGET:+.2f}"]
     return ["command", "minutes", "dB on BSDS300's test pictures", "against CBM3D's 30.34"], [row]

@@ -23,14 +23,13 @@ sys.path.insert(0, str(REPOSITORY))
 
 from study import RUNS
 
-import figures
 import infer
-import scores
-from datasets import test_paths
-from errors import run_main
-from filters import FILTERS
-from images import read_rgb
-from restore import restore
+from noise2noise import metrics, plots
+from noise2noise.datasets import scored_paths
+from noise2noise.errors import run_main
+from noise2noise.filters import FILTERS
+from noise2noise.images import read_rgb
+from noise2noise.restore import restore
 
 RESULTS = REPOSITORY / "results"
 NETWORKS = REPOSITORY / "pretrained", RESULTS / "networks"
@@ -64,7 +63,7 @@ def style(targets: str, note: str = "") -> dict:
 
 
 def panels(titles):
-    figure, axes = figures.plt.subplots(
+    figure, axes = plots.plt.subplots(
         1, len(titles), figsize=(3.2 * len(titles), 3.2), layout="constrained", squeeze=False
     )
     for ax, title in zip(axes[0], titles, strict=True):
@@ -85,8 +84,8 @@ def read_history(name: str) -> list[dict[str, float]]:
 def draw_chart1() -> None:
     """Loss and MSE against epochs, of what the report shows: Poisson noise on Kodak."""
     title = "poisson-kodak, noisy targets: L2, Adam, 1e-3 falling to 0"
-    chart = figures.chart1(read_history("poisson-kodak"), title, "l2")
-    figures.save_and_show(chart, RESULTS / "chart1.png", show=False)
+    chart = plots.chart1(read_history("poisson-kodak"), title, "l2")
+    plots.save_and_show(chart, RESULTS / "chart1.png", show=False)
 
 
 def draw_curves() -> None:
@@ -102,12 +101,12 @@ def draw_curves() -> None:
             ax.plot(thousands, values, **style(targets, last))
         ax.set(xlabel="thousand steps", ylabel="PSNR on validation pictures (dB)")
         ax.legend(fontsize=8)
-    figures.save_and_show(figure, RESULTS / "curves.png", show=False)
+    plots.save_and_show(figure, RESULTS / "curves.png", show=False)
 
 
 def measure(names: list[str]) -> list[tuple[str, float, float, float]]:
     """Return (network, strength, noisy PSNR, PSNR) over its filter's strengths."""
-    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::20]
+    originals = list(enumerate(read_rgb(path) for path in scored_paths("bsds300")))[::20]
     rows = []
     for name in names:
         network = load(name)
@@ -115,9 +114,9 @@ def measure(names: list[str]) -> list[tuple[str, float, float, float]]:
         for strength in STRENGTHS[filter.name] if network else ():
             values = []
             for index, clean in originals:
-                noisy = scores.test_input(filter, clean, index, strength)
-                pair = scores.to_8bit(noisy), scores.to_8bit(restore(network, noisy))
-                values.append([scores.psnr(picture, clean) for picture in pair])
+                noisy = metrics.corrupt_for_score(filter, clean, index, strength)
+                pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(network, noisy))
+                values.append([metrics.psnr(picture, clean) for picture in pair])
             rows.append((name, strength, *np.mean(values, axis=0)))
             print(f"{name} {strength:g}: {rows[-1][2]:.2f} -> {rows[-1][3]:.2f} dB", flush=True)
     return rows
@@ -142,26 +141,26 @@ def draw_sweep() -> None:
         ax.plot(*zip(*noisy, strict=True), color="grey", linestyle=":", label="input")
         ax.set(xlabel=f"strength {FILTERS[filter].symbol}", ylabel="PSNR (dB)")
         ax.legend(fontsize=8)
-    figures.save_and_show(figure, RESULTS / "sweep.png", show=False)
+    plots.save_and_show(figure, RESULTS / "sweep.png", show=False)
 
 
 def draw_details() -> None:
     """Parts of pictures: input, both outputs, truth."""
-    paths = {path.name: (i, path) for i, path in enumerate(test_paths("bsds300"))}
+    paths = {path.name: (i, path) for i, path in enumerate(scored_paths("bsds300"))}
     columns = ("input", *TARGETS, "true")
     rows = [(title, picture) for title in PAIRS for picture in PARTS]
-    figure, axes = figures.plt.subplots(
+    figure, axes = plots.plt.subplots(
         len(PAIRS), len(PARTS) * len(columns), figsize=(16, 2.3 * len(PAIRS)), layout="constrained"
     )
     for number, (title, picture) in enumerate(rows):
         filter, name = PAIRS[title]
         index, path = paths[picture]
         clean = read_rgb(path)
-        noisy = scores.test_input(FILTERS[filter], clean, index)
+        noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         networks = [load(name + suffix) for suffix in TARGETS.values()]
         outputs = [network and restore(network, noisy) for network in networks]
-        shown = [None if o is None else scores.to_8bit(o) for o in (noisy, *outputs)]
-        captions = ["" if o is None else f"{scores.psnr(o, clean):.2f} dB" for o in shown]
+        shown = [None if o is None else metrics.to_8bit(o) for o in (noisy, *outputs)]
+        captions = ["" if o is None else f"{metrics.psnr(o, clean):.2f} dB" for o in shown]
         top, left = PARTS[picture]
         row, column = divmod(number, len(PARTS))
         here = axes[row][column * len(columns) : (column + 1) * len(columns)]
@@ -177,13 +176,13 @@ def draw_details() -> None:
                 ax.set_title(head, fontsize=10)
         if column == 0:
             here[0].set_ylabel(title)
-    figures.save_and_show(figure, RESULTS / "details.png", show=False)
+    plots.save_and_show(figure, RESULTS / "details.png", show=False)
 
 
 def measure_covered() -> None:
     """PSNR of the text networks on covered pixels, their surroundings, both, and the rest."""
     rows = []
-    originals = list(enumerate(read_rgb(path) for path in test_paths("bsds300")))[::4]
+    originals = list(enumerate(read_rgb(path) for path in scored_paths("bsds300")))[::4]
     for title, (filter, name) in PAIRS.items():
         for targets, suffix in TARGETS.items():
             network = load(name + suffix) if filter == "text" else None
@@ -191,8 +190,8 @@ def measure_covered() -> None:
                 continue
             values = []
             for index, clean in originals:
-                noisy = scores.test_input(FILTERS[filter], clean, index)
-                error = (scores.to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
+                noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
+                error = (metrics.to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
                 covered = (noisy != clean / np.float32(255)).any(-1)
                 near = binary_dilation(covered, iterations=SURROUNDINGS)
                 parts = error, *(error[k] for k in (covered, near & ~covered, near, ~near))

@@ -25,15 +25,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import infer
-import scores
 from data import NoisyDataset
-from datasets import test_paths, training_images
-from errors import run_main
-from filters import FILTERS
-from fused import fuse
-from images import read_rgb
 from model import load_unet
-from restore import restore
+from noise2noise import metrics
+from noise2noise.datasets import scored_paths, training_images
+from noise2noise.errors import run_main
+from noise2noise.filters import FILTERS
+from noise2noise.fused import fuse
+from noise2noise.images import read_rgb
+from noise2noise.restore import restore
 
 TARGETS = {"noisy": "", "clean": "-clean"}
 SEEDS = (1, 2)
@@ -43,7 +43,7 @@ BATCH, CROP = 4, 64  # the study's
 def measure_scatter(count: int) -> list[tuple]:
     """Return, per kind of targets, the error, the seed's part of it, the rest, and both in dB."""
     filter = FILTERS["gaussian"]
-    paths = test_paths("bsds300")
+    paths = scored_paths("bsds300")
     rows = []
     for targets, suffix in TARGETS.items():
         pair = [
@@ -55,7 +55,7 @@ def measure_scatter(count: int) -> list[tuple]:
         values = []
         for index in range(0, len(paths), len(paths) // count):
             clean = read_rgb(paths[index])
-            noisy = scores.test_input(filter, clean, index)
+            noisy = metrics.corrupt_for_score(filter, clean, index)
             one, other = (np.clip(restore(network, noisy), 0, 1) for network in pair)
             error = np.mean([np.mean((output - clean / 255) ** 2) for output in (one, other)])
             scatter = np.mean((one - other) ** 2) / 2

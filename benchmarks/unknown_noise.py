@@ -16,11 +16,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import infer
-import scores
-from datasets import test_paths
-from errors import run_main
-from images import read_rgb
-from restore import restore
+from noise2noise import metrics
+from noise2noise.datasets import scored_paths
+from noise2noise.errors import run_main
+from noise2noise.images import read_rgb
+from noise2noise.restore import restore
 
 NOISES = {  # name: variance at brightness x in [0, 1]
     "white, sigma 15": lambda x: (15 / 255) ** 2,
@@ -40,13 +40,13 @@ def main() -> None:
         models[name] = infer.load_model(trained.path)
     for label, variance in NOISES.items():
         rows = []
-        for index, path in list(enumerate(test_paths("bsds300")))[::8]:
+        for index, path in list(enumerate(scored_paths("bsds300")))[::8]:
             clean = read_rgb(path)
             x = clean / 255
             noise = np.random.default_rng(index).normal(size=x.shape) * np.sqrt(variance(x))
-            noisy = scores.to_8bit(x + noise)
+            noisy = metrics.to_8bit(x + noise)
             outputs = [noisy, *(restore(model, noisy) for model in models.values())]
-            rows.append([scores.psnr(output, clean) for output in outputs])
+            rows.append([metrics.psnr(output, clean) for output in outputs])
         means = zip(("noisy", *models), np.mean(rows, axis=0), strict=True)
         print(f"{label:34}", *(f"{name} {value:.2f}" for name, value in means), sep="  ")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deadleaves import dead_leaves
+from noise2noise.deadleaves import dead_leaves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ("--epochs", "2", "--steps", "4", "--batch", "2", "--crop", "32")
@@ -64,5 +64,6 @@ def project(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("project")
     for path in REPOSITORY.glob("*.py"):
         shutil.copy(path, folder)
+    shutil.copytree(REPOSITORY / "noise2noise", folder / "noise2noise")
     shutil.copytree(trained, folder / "runs/gaussian-small")
     return folder

@@ -8,11 +8,12 @@ import pytest
 from conftest import SMALL, one_error_line, run_script
 from PIL import Image
 
-from captured import Scenes, find_scenes, inspect, warn_of_jpeg
 from data import CapturedDataset
-from deadleaves import dead_leaves
-from devices import keras
-from errors import InputError
+from noise2noise.backend import keras
+from noise2noise.datasets import Scenes, find_scenes
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.exposures import check_exposures, warn_of_jpeg
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -95,7 +96,7 @@ def test_any_ordered_pair_of_exposures_comes_up(folder):
 
 def test_what_was_measured_is_printed_with_a_floor_for_the_loss(folder):
     lines = []
-    floor = inspect(Scenes(find_scenes(folder)), out=lines.append)
+    floor = check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert len(lines) == 3
     assert all("brightness within 0." in line for line in lines)
     assert floor == pytest.approx(0.05**2, rel=0.1)
@@ -108,7 +109,7 @@ def test_brightness_and_shift_are_warned_of(folder):
         expose(folder / f"bright/{exposure}.png", clean, rng, scale=1 + 0.1 * exposure)
         expose(folder / f"shifted/{exposure}.png", clean, rng, shift=3 * exposure)
     lines = []
-    inspect(Scenes(find_scenes(folder)), out=lines.append)
+    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     warnings = [line for line in lines if line.startswith("warning")]
     assert len(warnings) == 2
     assert "bright differ in brightness by more than 2%" in warnings[0]
@@ -128,26 +129,26 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
     for exposure in range(2):
         expose(folder / f"flat/{exposure}.png", np.full((96, 96, 3), 128), rng)
     lines = []
-    inspect(Scenes(find_scenes(folder)), out=lines.append)
+    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "too flat to measure a shift" in lines[0]
     for exposure in range(2):
         expose(folder / f"mixed/{exposure}.png", dead_leaves(rng, size=96), rng)
     with pytest.raises(InputError, match=r"mixed/1\.png do not show the same scene"):
-        inspect(Scenes(find_scenes(folder)), out=lines.append)
+        check_exposures(Scenes(find_scenes(folder)), out=lines.append)
 
 
 def test_exposures_that_use_little_of_their_files_range_are_warned_of(folder):
     for path in folder.glob("scene*/*.png"):
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) // 16)
     lines = []
-    inspect(Scenes(find_scenes(folder)), out=lines.append)
+    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "12 bits stored in 16" in lines[-1]
 
 
 def test_what_spoils_the_idea_is_refused_and_named(folder):
     shutil.copy(folder / "scene0/0.png", folder / "scene0/same.png")
     with pytest.raises(InputError, match=r"same\.png and .*0\.png are the same file"):
-        inspect(Scenes(find_scenes(folder)), out=lambda line: None)
+        check_exposures(Scenes(find_scenes(folder)), out=lambda line: None)
     (folder / "scene0/same.png").unlink()
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(folder / "scene1/small.png")
     with pytest.raises(InputError, match=r"small\.png has 60 x 50 pixels and .* 96 x 96"):

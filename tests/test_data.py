@@ -16,11 +16,13 @@ from PIL import Image
 
 import data
 from data import NoisyDataset
-from deadleaves import DeadLeaves, dead_leaves
-from devices import keras
-from errors import InputError
-from filters import FILTERS
-from images import Cache, ImageFiles, find_images, read_rgb, split
+from noise2noise.backend import keras
+from noise2noise.cache import Cache
+from noise2noise.datasets import ImageFiles, split
+from noise2noise.deadleaves import DeadLeaves, dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS
+from noise2noise.images import find_pictures, read_rgb
 
 
 def batches(pictures, filter="gaussian", **options) -> NoisyDataset:
@@ -53,7 +55,7 @@ def test_input_and_target_are_two_draws_of_one_crop_with_strengths_of_their_own(
 
 
 def test_clean_targets_are_crops_of_the_pictures_and_need_no_weights(pictures):
-    originals = np.concatenate([read_rgb(path).ravel() for path in find_images(pictures)])
+    originals = np.concatenate([read_rgb(path).ravel() for path in find_pictures(pictures)])
     batch = batches(pictures, "bernoulli", clean_targets=True)[0]
     assert len(batch) == 2
     assert np.isin(np.rint(batch[1] * 255), originals).all()
@@ -91,21 +93,21 @@ def test_an_interrupted_stream_goes_on_where_it_was(pictures):
 @pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "text"])
 def test_processes_share_a_batch_crop_by_crop(pictures, filter):
     whole = batches(pictures, filter)[6]
-    parts = [batches(pictures, filter, share=(i, 2))[6] for i in range(2)]
+    parts = [batches(pictures, filter, shard=(i, 2))[6] for i in range(2)]
     for array, *halves in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(np.concatenate(halves), array)
     with pytest.raises(InputError, match="batch of 4 cannot be shared by 3 processes"):
-        batches(pictures, share=(0, 3))
+        batches(pictures, shard=(0, 3))
 
 
 @pytest.mark.parametrize("filter", ["bernoulli", "text"])
 def test_processes_make_the_same_stream(pictures, filter):
     expected = [batches(pictures, filter)[i] for i in range(12)]
-    dataset = batches(pictures, filter, makers=3)  # which cannot share 4 crops equally
+    dataset = batches(pictures, filter, workers=3)  # which cannot share 4 crops equally
     for i in (0, 1, *range(9), 3, 4, 11):  # more than lie ahead; and back, as a new fit does
         for a, b in zip(dataset[i], expected[i], strict=True):
             np.testing.assert_array_equal(a, b)
-    processes = [process for process, _ in dataset._makers._makers]
+    processes = [process for process, _ in dataset._pool._workers]
     assert len(processes) == 3
     dataset.close()
     assert not any(process.is_alive() for process in processes)
@@ -114,15 +116,15 @@ def test_processes_make_the_same_stream(pictures, filter):
 def test_processes_start_once_in_a_fit(pictures, monkeypatch):
     started = []
 
-    class Counted(data.Makers):
+    class Counted(data.Workers):
         def __init__(self, *arguments):
             started.append(arguments)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(data, "Makers", Counted)
+    monkeypatch.setattr(data, "Workers", Counted)
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1)])
     model.compile("sgd", "mse")
-    dataset = batches(pictures, makers=1)
+    dataset = batches(pictures, workers=1)
     model.fit(dataset, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0)
     assert len(started) == 1
     dataset.close()
@@ -130,9 +132,9 @@ def test_processes_start_once_in_a_fit(pictures, monkeypatch):
 
 @pytest.mark.parametrize("images", [DeadLeaves(0), ImageFiles])
 def test_processes_take_every_kind_of_pictures(pictures, images):
-    images = images(find_images(pictures)) if images is ImageFiles else images
+    images = images(find_pictures(pictures)) if images is ImageFiles else images
     images[0]  # in the cache already
-    dataset = batches(images, makers=2)
+    dataset = batches(images, workers=2)
     np.testing.assert_array_equal(dataset[2], batches(images)[2])
     dataset.close()
 
@@ -141,13 +143,13 @@ def test_a_process_that_fails_says_so(pictures, tmp_path):
     for path in pictures.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
-    dataset = batches(tmp_path, makers=2)
+    dataset = batches(tmp_path, workers=2)
     with pytest.raises(InputError, match=r"3\.png cannot be read as an image"):
         for i in range(2, 20):
             dataset[i]
-    dataset = batches(pictures, makers=2)
+    dataset = batches(pictures, workers=2)
     dataset[2]
-    dataset._makers._makers[1][0].kill()
+    dataset._pool._workers[1][0].kill()
     with pytest.raises(RuntimeError, match="a process that makes batches ended"):
         for i in range(3, 20):
             dataset[i]
@@ -167,9 +169,9 @@ signal.signal(signal.SIGTERM, lambda *_: None)  # as a training does, which then
 import data
 from data import NoisyDataset
 if __name__ == "__main__":
-    dataset = NoisyDataset(sys.argv[1], "gaussian", batch_size=4, crop_size=32, makers=2)
+    dataset = NoisyDataset(sys.argv[1], "gaussian", batch_size=4, crop_size=32, workers=2)
     dataset[2]
-    print(*(maker[0].pid for maker in dataset._makers._makers), flush=True)
+    print(*(worker[0].pid for worker in dataset._pool._workers), flush=True)
     os.killpg(0, signal.SIGTERM)
     for i in range(3, 20):
         dataset[i]
@@ -206,14 +208,14 @@ def test_an_epoch_uses_all_pictures_alike(pictures):
             used.append(k)
             return super().__getitem__(k)
 
-    dataset = batches(Watched(find_images(pictures)))
+    dataset = batches(Watched(find_pictures(pictures)))
     for i in range(len(dataset)):
         dataset[i]
     assert sorted(used) == sorted([*range(10)] * 2)  # 5 batches of 4 crops, 10 pictures
 
 
 def test_the_split_is_by_picture_and_fixed(pictures):
-    paths = find_images(pictures)
+    paths = find_pictures(pictures)
     training, validation = split(paths)
     assert (training, validation) == split(paths)
     assert sorted(training + validation) == paths
@@ -224,8 +226,8 @@ def test_the_split_is_by_picture_and_fixed(pictures):
 def test_fresh_dead_leaves_come_without_end():
     dataset = NoisyDataset(DeadLeaves(0), "gaussian", batch_size=2, crop_size=64, steps=1000)
     early, late = (
-        dataset.pairs._pictures(0, 0, np.random.default_rng(0)),
-        dataset.pairs._pictures(1, 0, np.random.default_rng(0)),
+        dataset.pairs._images(0, 0, np.random.default_rng(0)),
+        dataset.pairs._images(1, 0, np.random.default_rng(0)),
     )
     assert not set(early) & set(late)
     assert dataset[0][0].shape == (2, 64, 64, 3)
@@ -300,11 +302,11 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation):
 
 def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
     with pytest.raises(InputError, match="nowhere does not exist"):
-        find_images(tmp_path / "nowhere")
+        find_pictures(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no image"):
-        find_images(tmp_path)
+        find_pictures(tmp_path)
     with pytest.raises(InputError, match=r"0\.png is not a folder"):
-        find_images(pictures / "0.png")
+        find_pictures(pictures / "0.png")
     with pytest.raises(InputError, match=r"0\.png has 80 x 64 pixels, fewer than .* 96"):
         NoisyDataset(pictures, "gaussian", crop_size=96)
 
@@ -313,7 +315,7 @@ def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
 def test_a_file_that_is_no_image_is_named(tmp_path, contents):
     (tmp_path / "broken.png").write_bytes(contents)
     with pytest.raises(InputError, match=r"broken\.png cannot be read as an image"):
-        ImageFiles(find_images(tmp_path))
+        ImageFiles(find_pictures(tmp_path))
 
 
 def test_a_truncated_picture_ends_the_training_with_one_line(tmp_path, pictures):
@@ -338,7 +340,7 @@ def test_a_truncated_picture_ends_the_training_with_one_line(tmp_path, pictures)
 
 
 def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bounds(monkeypatch):
-    monkeypatch.setattr("images.CACHE_BYTES", 3000)
+    monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 3000)
     made = []
     lock = threading.Lock()
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, run_script
 
-from runs import CHECKPOINT, EXIT_INTERRUPTED
+from noise2noise.runs import CHECKPOINT, EXIT_INTERRUPTED
 
 OPTIONS = ("--epochs", "2", "--steps", "10", "--batch", "4", "--crop", "32")
 OPTIONS += ("--precision", "float32")
 ROUNDING = 1e-4  # of weights after 20 steps: measured 1e-5, Adam makes a step of rounding
 TWO_CPUS = """
 import sys
-import devices
+from noise2noise import backend
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from filters import FILTERS, bernoulli, bernoulli_mask, gaussian, poisson, text
+from noise2noise.filters import FILTERS, bernoulli, bernoulli_mask, gaussian, poisson, text
 
 COPIES = 4000
 

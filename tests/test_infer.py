@@ -9,10 +9,10 @@ import pytest
 from conftest import one_error_line, run_script
 from PIL import Image
 
-from devices import keras
 from model import build_unet
-from restore import restore
-from scores import psnr, ssim, to_8bit
+from noise2noise.backend import keras
+from noise2noise.metrics import psnr, ssim, to_8bit
+from noise2noise.restore import restore
 
 
 def infer(project, *arguments, **options):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from devices import keras
-from fused import fuse
 from model import build_unet
+from noise2noise.backend import keras
+from noise2noise.fused import fuse
 
 # NAME and Nout as the report prints them.
 TABLE1 = """
@@ -67,8 +67,8 @@ def test_the_skips_join_where_table_1_says():
 
 
 def test_model_knows_nothing_of_noise():
-    imports = re.findall(r"^(?:from|import) (\w+)", Path("model.py").read_text(), re.MULTILINE)
-    assert set(imports) <= {"devices", "errors", "pathlib"}
+    imports = re.findall(r"^(?:from|import) ([\w.]+)", Path("model.py").read_text(), re.MULTILINE)
+    assert set(imports) <= {"noise2noise.backend", "noise2noise.errors", "pathlib"}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])

@@ -7,12 +7,11 @@ import tifffile
 from conftest import one_error_line, run_script
 from PIL import Image, ImageCms
 
-import figures
-import photos
-from deadleaves import dead_leaves
-from errors import InputError
 from model import build_unet
-from restore import HALO, _spans, restore
+from noise2noise import images, plots
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.restore import HALO, _spans, restore
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]
@@ -84,7 +83,7 @@ def round_trip(project, tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_comes_back_as_it_was_but_restored(round_trip, name):
     source, target = (folder / name for folder in round_trip)
-    before, after = photos.read_photo(source), photos.read_photo(target)
+    before, after = images.read_picture(source), images.read_picture(target)
     assert after.format == before.format
     assert after.pixels.shape == before.pixels.shape
     assert after.pixels.dtype == before.pixels.dtype
@@ -108,10 +107,10 @@ def test_every_kind_comes_back_as_it_was_but_restored(round_trip, name):
 def test_all_bits_are_read_and_written(tmp_path, name):
     write, pixels = KINDS[name]
     write(tmp_path / name)
-    photo = photos.read_photo(tmp_path / name)
+    photo = images.read_picture(tmp_path / name)
     np.testing.assert_array_equal(photo.pixels, pixels)
-    (tmp_path / f"again.{name}").write_bytes(photos.encode(photo, photo.pixels))
-    np.testing.assert_array_equal(photos.read_photo(tmp_path / f"again.{name}").pixels, pixels)
+    (tmp_path / f"again.{name}").write_bytes(images.encode(photo, photo.pixels))
+    np.testing.assert_array_equal(images.read_picture(tmp_path / f"again.{name}").pixels, pixels)
 
 
 def test_an_input_is_never_overwritten(project, tmp_path):
@@ -158,7 +157,7 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
 def test_what_cannot_come_back_as_it_was_is_refused(tmp_path, name, write, message):
     write(tmp_path / name)
     with pytest.raises(InputError, match=message):
-        photos.read_photo(tmp_path / name)
+        images.read_picture(tmp_path / name)
 
 
 def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(tmp_path):
@@ -166,19 +165,19 @@ def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(
     tifffile.imwrite(
         tmp_path / "a.tif", DEEP[..., 0], extratags=[(270, 2, 0, text, True)], metadata=None
     )
-    photo = photos.read_photo(tmp_path / "a.tif")
-    (tmp_path / "b.tif").write_bytes(photos.encode(photo, photo.pixels))
+    photo = images.read_picture(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(images.encode(photo, photo.pixels))
     assert text in (tmp_path / "b.tif").read_bytes()
     Image.fromarray(RGB[..., 0] > 128).save(tmp_path / "fax.tif", compression="group4")
-    fax = photos.read_photo(tmp_path / "fax.tif")
-    (tmp_path / "c.tif").write_bytes(photos.encode(fax, fax.pixels))
-    np.testing.assert_array_equal(photos.read_photo(tmp_path / "c.tif").pixels, fax.pixels)
+    fax = images.read_picture(tmp_path / "fax.tif")
+    (tmp_path / "c.tif").write_bytes(images.encode(fax, fax.pixels))
+    np.testing.assert_array_equal(images.read_picture(tmp_path / "c.tif").pixels, fax.pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 200), (3000, 40)])
 def test_pictures_of_any_shape_are_compared(size):
     picture = np.zeros((*size, 3), np.uint8)
-    figures.plt.close(figures.compare(picture, picture))
+    plots.plt.close(plots.compare(picture, picture))
 
 
 def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path):

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import REPOSITORY, one_error_line, run_script
 
-from runs import CHECKPOINT, EXIT_INTERRUPTED, PREVIOUS
+from noise2noise.runs import CHECKPOINT, EXIT_INTERRUPTED, PREVIOUS
 
 LONG = ("--epochs", "2000", "--steps", "4", "--batch", "2", "--crop", "32", "--name", "run")
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import SMALL, one_error_line, run_script
 from PIL import Image
 
-from devices import keras
+from noise2noise.backend import keras
 
 
 def weights(folder):
@@ -20,7 +20,7 @@ def weights(folder):
 def test_a_run_leaves_its_model_history_chart_settings_and_logs(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"model.keras", "history.csv", "history.png", "settings.json", "tensorboard"} <= names
-    assert not any("checkpoint" in name or "part" in name for name in names)
+    assert not any("previous" in name or "part" in name for name in names)
     with (trained / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -32,7 +32,7 @@ def test_a_run_leaves_its_model_history_chart_settings_and_logs(trained):
     assert list((trained / "tensorboard").glob("*/events*"))
     contents = json.loads((trained / "settings.json").read_text())
     assert contents["settings"]["batch"] == 2
-    assert contents["about"]["keras"] == keras.__version__
+    assert contents["metadata"]["keras"] == keras.__version__
 
 
 def test_it_says_what_it_does_and_where_and_nothing_of_tensorflows(trained):
@@ -47,7 +47,7 @@ def test_it_says_what_it_does_and_where_and_nothing_of_tensorflows(trained):
 def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(
     trained, pictures, tmp_path
 ):
-    for name, *options in (("same", "--data-processes", 2), ("other", "--seed", 1)):
+    for name, *options in (("same", "--workers", 2), ("other", "--seed", 1)):
         run_script(
             *("train_model.py", "gaussian", pictures, *SMALL, *options),
             *("--output-dir", tmp_path, "--name", name),

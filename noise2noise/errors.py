@@ -17,7 +17,7 @@ class InputError(Exception):
     """Something the user gave or the machine lacks; the message names it and the way out."""
 
 
-together = False  # whether this process trains with others: devices.join_processes
+multi_process = False  # whether this process trains with others: backend.join_processes
 
 
 def run_main(main: Callable[[], int | None]) -> None:
@@ -35,11 +35,14 @@ def run_main(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except Exception:
-        if not together:
+        if not multi_process:
             raise
         traceback.print_exc()
         code = 1
-    if together and code in (1, 2):  # in an orderly exit each waits for the others, who wait too
+    if multi_process and code in (
+        1,
+        2,
+    ):  # in an orderly exit each waits for the others, who wait too
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

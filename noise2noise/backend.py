@@ -1,22 +1,26 @@
 """The Keras back end: a quiet start, what it computes on, in which precision, with whom.
 
-Every module takes Keras from here (`from devices import keras`), so that TensorFlow's
-start-up log stays off the screen. This is the one place that knows back ends apart.
+    python -m noise2noise.backend        the device and the precision that a training would use
+
+Every module takes Keras from here (`from noise2noise.backend import keras`), so that
+TensorFlow's start-up log stays off the screen. This is the one place that knows back ends apart.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import errors
-from errors import InputError, quiet_stderr
-
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
+from noise2noise import errors
+from noise2noise.errors import InputError, quiet_stderr, run_main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors included
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where models are many
+if not importlib.util.find_spec("tensorflow") and importlib.util.find_spec("jax"):
+    os.environ.setdefault("KERAS_BACKEND", "jax")
 with quiet_stderr():  # what it logs before it has read that
     import keras
 
@@ -39,12 +43,25 @@ def describe_device() -> tuple[str, str]:
     return f"CPU, {cores()} core{'s' * (cores() > 1)}", precision
 
 
+def unused_gpu() -> str | None:
+    """Say in one line that the machine has a GPU which the back end does not see, if so."""
+    granted = any(os.environ.get(name) for name in ("SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE"))
+    if _gpus() or not (granted or any(Path("/proc/driver/nvidia/gpus").glob("*"))):
+        return None
+    name = {"tensorflow": "TensorFlow", "jax": "JAX"}.get(keras.backend.backend(), "the back end")
+    package = "jax[cuda12]" if name == "JAX" else "tensorflow[and-cuda]"
+    return (
+        f"there is a GPU, but {name} does not find it and would train on the CPU: "
+        f'pip install "{package}", and see that the driver answers (nvidia-smi)'
+    )
+
+
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def makers() -> int:
+def default_workers() -> int:
     """Number of processes to make batches: all cores' beside a GPU; a CPU has enough to do."""
     return cores() if _gpus() else 0
 
@@ -84,22 +101,16 @@ def _cpu_flags() -> set[str]:
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
-def set_precision(precision: str) -> str:
-    """Make new layers compute in `precision` and keep their weights in float32.
+def set_precision(precision: str) -> None:
+    """Make new layers compute in a precision and keep their weights in float32.
 
     Parameters
     ----------
-    precision : one of `PRECISIONS`
-
-    Returns
-    -------
-    str
-        What was set: `precision`, or the choice that "auto" made.
+    precision : "float32", "bfloat16", "float16", or "auto" for what suits the device
     """
     if precision == "auto":
         precision = describe_device()[1]
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
-    return precision
 
 
 def jit_compile() -> bool | str:
@@ -107,38 +118,53 @@ def jit_compile() -> bool | str:
     return False if keras.backend.backend() == "tensorflow" and not _gpus() else "auto"
 
 
-def join_processes() -> tuple[int, int]:
-    """Join the other processes of this training; return this one's number, and how many.
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train one model together, and which of them this one is."""
 
-    (0, 1) where there are no others. They are found in the environment of SLURM's `srun`, or
-    in Keras' own: KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID. To be
-    called before anything is computed; raises `InputError` but on JAX.
+    index: int = 0
+    count: int = 1
+
+    @property
+    def chief(self) -> bool:
+        """Whether this is the one process that writes the run."""
+        return self.index == 0
+
+    def all_gather(self, number: int) -> list[int]:
+        """Return each process's `number`, after all of them have come here."""
+        if self.count == 1:
+            return [number]
+        import numpy as np
+        from jax.experimental.multihost_utils import process_allgather
+
+        return process_allgather(np.array(number)).tolist()
+
+
+def join_processes() -> Processes:
+    """Join the other processes of this training, if there are any.
+
+    They are found in the environment of SLURM's `srun`, or in Keras' own:
+    KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID. Only the chief prints. To
+    be called before anything is computed; raises `InputError` but on JAX.
     """
     names = ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES")
     if not any(int(os.environ.get(name) or 1) > 1 for name in names):
-        return 0, 1
+        return Processes()
     if keras.backend.backend() != "jax":
         raise InputError(
             "several processes train together on JAX only: pip install jax, KERAS_BACKEND=jax"
         )
     import jax
 
-    errors.together = True
+    errors.multi_process = True
     with contextlib.suppress(AttributeError):  # it would swallow SIGTERM; older ones have it not
         jax.config.update("jax_enable_preemption_service", False)
     with quiet_stderr():
         keras.distribution.initialize()
-        return jax.process_index(), jax.process_count()
-
-
-def gather(number: int, processes: int) -> list[int]:
-    """Return each process's `number`, after all of them have come here."""
-    if processes == 1:
-        return [number]
-    import numpy as np
-    from jax.experimental.multihost_utils import process_allgather
-
-    return process_allgather(np.array(number)).tolist()
+        processes = Processes(jax.process_index(), jax.process_count())
+    if not processes.chief:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    return processes
 
 
 def distribute(batch_size: int) -> contextlib.AbstractContextManager:
@@ -169,7 +195,7 @@ def distribute(batch_size: int) -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def alone():
+def single_device():
     """What is made and run inside is on one device; yields whether that is not so outside."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -181,3 +207,14 @@ def alone():
 
 def _sharing(batch_size: int, devices: int) -> int:
     return next(n for n in range(devices, 0, -1) if batch_size % n == 0)
+
+
+def main() -> None:
+    device, precision = describe_device()
+    if line := unused_gpu():
+        raise InputError(line)
+    print(f"{keras.backend.backend()} on {device}, {precision}")
+
+
+if __name__ == "__main__":
+    run_main(main)

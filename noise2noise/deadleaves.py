@@ -9,14 +9,12 @@ Networks trained on them denoise photographs nearly as well as ones trained on p
 import numpy as np
 from PIL import Image, ImageDraw
 
-from images import Cache
+from noise2noise.cache import Cache
 
 SIZE = 256  # pixels on a side of a picture
 SUPERSAMPLING = 3  # a disc's edge is drawn at three times the resolution, then averaged
 RADII = (1.0, 160.0)  # pixels, smallest and largest
 EXPONENT = 3.0  # of the radii's density r^-3, which makes the pictures scale-invariant
-CROPS_PER_PICTURE = 32  # a new picture comes for every so many crops
-WINDOW = 48  # pictures that crops are taken from at a time
 
 
 def dead_leaves(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
@@ -94,7 +92,10 @@ def _shading(rng: np.random.Generator, top: np.ndarray, radii: np.ndarray, side:
 
 
 class DeadLeaves:
-    """Pictures without end, so without a length: `images[k]` is the k-th of `seed`, any k."""
+    """Images without end, so without a length: `images[k]` is the k-th of `seed`, any k."""
+
+    CROPS_PER_IMAGE = 32  # a new image comes for every so many crops
+    WINDOW = 48  # images that crops are taken from at a time
 
     def __init__(self, seed: int):
         self._seed = seed

@@ -10,9 +10,9 @@ from pathlib import Path
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from errors import InputError, write_failure
+from noise2noise.errors import InputError, write_failure
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parent.parent / "data"
 TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
 RETRY_DELAYS = (0.5, 1.0, 2.0)  # seconds before the second, third and fourth try
 CHUNK = 1 << 16

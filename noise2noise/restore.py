@@ -1,13 +1,11 @@
-"""Restore pictures of any size, in overlapping tiles where they are large."""
+"""Restore images of any size, in overlapping tiles where they are large."""
 
 import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from devices import keras
-from model import SIZE_MULTIPLE
-
+SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
 # An output pixel depends on input pixels at most this far away. A 3x3 convolution at level l,
 # where a pixel stands for 2^l, sees 2^l further: 1 + 1 + 2 + 4 + 8 + 16 + 32 in the encoder,
 # 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
@@ -17,19 +15,21 @@ MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megap
 
 
 def restore(
-    model: keras.Model,
+    model,
     image: np.ndarray,
     max_tile: int = MAX_TILE,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Restore a picture of any size.
+    """Restore an image of any size.
 
-    It is reflect-padded to a multiple of 32 and cropped back. Large pictures go through in
+    It is reflect-padded to a multiple of 32 and cropped back. Large images go through in
     tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
-    is that of the whole picture at once up to rounding, in bounded memory.
+    is that of the whole image at once up to rounding, in bounded memory.
 
     Parameters
     ----------
+    model : keras.Model
+        Or anything with its `predict_on_batch`.
     image : (height, width, 3)
         float32, about [0, 1], and may go beyond; or uint8 or uint16.
     max_tile : int

@@ -1,56 +1,62 @@
 """What happens between training steps: the PSNR against clean pictures, and checkpoints."""
 
+import importlib.util
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-import devices
-import scores
-from devices import keras
-from errors import InputError
-from filters import Filter
-from fused import fuse
-from model import build_unet
-from restore import restore
-from runs import CHECKPOINT_SECONDS, Interrupted, Run
+from noise2noise import backend, metrics
+from noise2noise.backend import keras
+from noise2noise.errors import InputError, quiet_stderr
+from noise2noise.filters import Filter
+from noise2noise.restore import restore
+from noise2noise.runs import CHECKPOINT_SECONDS, Interrupted, Run
 
-PSNR_PICTURES = 8
+PSNR_IMAGES = 8
 STEPS_BETWEEN_TALKS = 5  # of processes that train together
 PSNR_SIZE = 256  # pixels on a side of the part that is scored, in the middle
 
 
 class CleanPSNR(keras.callbacks.Callback):
-    """Adds `val_psnr` to each epoch: dB on validation pictures at the filter's test strength.
+    """Adds `val_psnr` to each epoch: dB on validation images at the filter's test strength.
 
     The validation loss of noisy targets has a floor at the targets' own noise; this has
-    none. Up to `PSNR_PICTURES` pictures, the middle `PSNR_SIZE` pixels of each.
+    none. Up to `PSNR_IMAGES` images, the middle `PSNR_SIZE` pixels of each.
 
     Parameters
     ----------
     filter : Filter
-    pictures : sequence of uint8 (height, width, 3)
+    images : sequence of uint8 (height, width, 3)
+    build : callable
+        Makes a network like the one that is trained.
     """
 
-    def __init__(self, filter: Filter, pictures: Sequence[np.ndarray]):
+    def __init__(
+        self, filter: Filter, images: Sequence[np.ndarray], build: Callable[[], keras.Model]
+    ):
         super().__init__()
-        chosen = np.unique(np.linspace(0, len(pictures) - 1, PSNR_PICTURES).round().astype(int))
-        self._clean = [middle(pictures[int(k)], PSNR_SIZE) for k in chosen]
-        self._noisy = [scores.test_input(filter, clean, i) for i, clean in enumerate(self._clean)]
+        chosen = np.unique(np.linspace(0, len(images) - 1, PSNR_IMAGES).round().astype(int))
+        self._clean = [middle(images[int(k)], PSNR_SIZE) for k in chosen]
+        self._noisy = [
+            metrics.corrupt_for_score(filter, clean, i) for i, clean in enumerate(self._clean)
+        ]
+        self._build = build
         self._copy = None
 
     def on_epoch_end(self, epoch, logs=None):
-        with devices.alone() as distributed:
+        with backend.single_device() as distributed:
             model = self.model
-            if distributed:  # one picture cannot be shared by devices: each restores them all
-                self._copy = self._copy or fuse(build_unet())
+            if distributed:  # one image cannot be shared by devices: each restores them all
+                self._copy = self._copy or self._build()
                 self._copy.set_weights(model.get_weights())
                 model = self._copy
             logs["val_psnr"] = float(
                 np.mean(
                     [
-                        scores.psnr(scores.to_8bit(restore(model, noisy)), clean)
+                        metrics.psnr(metrics.to_8bit(restore(model, noisy)), clean)
                         for noisy, clean in zip(self._noisy, self._clean, strict=True)
                     ]
                 )
@@ -90,10 +96,19 @@ class Annealing(keras.callbacks.Callback):
         self._loss.gamma.assign(2 * (1 - int(self._optimizer.iterations) / self._total))
 
 
-def middle(picture: np.ndarray, size: int) -> np.ndarray:
-    """Cut the middle `size` pixels of a picture, or all it has if it has fewer."""
-    top, left = (max(0, (n - size) // 2) for n in picture.shape[:2])
-    return picture[top : top + size, left : left + size]
+def middle(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the middle `size` pixels of an image, or all it has if it has fewer."""
+    top, left = (max(0, (n - size) // 2) for n in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """Return the callback that writes TensorBoard's log, none where TensorFlow is missing."""
+    if not importlib.util.find_spec("tensorflow"):
+        print("no TensorBoard log: it takes TensorFlow, which is not installed")
+        return []
+    with quiet_stderr():
+        return [keras.callbacks.TensorBoard(folder, write_graph=False)]
 
 
 def resume(run: Run, model: keras.Model) -> None:
@@ -126,20 +141,20 @@ class Checkpoint(keras.callbacks.Callback):
     run : Run
     steps : int
         Per epoch.
-    note : object
-        With `.caught`, the name of a signal that asks to stop, or None.
+    stop : object
+        With `.signal`, the name of a signal that asks to stop, or None.
     every : int, optional
         Steps between checkpoints; a minute's worth if not given.
-    processes : int
-        That train together; they stop together.
+    processes : Processes
+        Those that train together stop together.
     """
 
-    def __init__(self, run: Run, steps: int, note, every: int | None = None, processes: int = 1):
+    def __init__(self, run: Run, steps: int, stop, every: int | None, processes: backend.Processes):
         super().__init__()
         self.processes = processes
         self.run = run
         self.steps = steps
-        self.note = note
+        self.stop = stop
         self.every = every
         self._saved_at = time.monotonic()
 
@@ -176,12 +191,12 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _caught(self, step: int) -> str | None:
         """Return the signal that asks to stop; several processes ask each other now and then."""
-        if self.processes == 1:
-            return self.note.caught
+        if self.processes.count == 1:
+            return self.stop.signal
         if step % STEPS_BETWEEN_TALKS:
             return None
-        number = signal.Signals[self.note.caught] if self.note.caught else 0
-        number = max(devices.gather(number, self.processes))
+        number = signal.Signals[self.stop.signal] if self.stop.signal else 0
+        number = max(self.processes.all_gather(number))
         return signal.Signals(number).name if number else None
 
     def _save(self, epoch: int, step: int) -> None:

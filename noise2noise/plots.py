@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from errors import write_failure
-from filters import FILTERS
+from noise2noise.errors import write_failure
+from noise2noise.filters import FILTERS
 
 
 def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:

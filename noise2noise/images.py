@@ -1,30 +1,133 @@
-"""People's own pictures with all their bits: read as they are, written back as they were.
+"""Pictures from and to files: found, decoded to 8-bit RGB to train on, or with all they hold.
 
-Pillow reads and writes what has 8 bits, and all metadata; colour pictures of 16 bits, which
-it would cut to 8, go through OpenCV and tifffile.
+A picture is what a person has, a file; an image is its array. Needs Pillow and NumPy, so that
+bad input is reported before Keras is loaded. Pillow reads and writes what has 8 bits, and all
+metadata; colour pictures of 16 bits, which it would cut to 8, go through OpenCV and tifffile.
 """
 
+import contextlib
 import io
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from errors import InputError, quiet_stderr
-from images import DECODE_ERRORS, load, open_image, unreadable
+from noise2noise.errors import InputError, quiet_stderr
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
-# Description, maker, model, orientation, resolution and its unit, software, date, artist,
+# Description, worker, model, orientation, resolution and its unit, software, date, artist,
 # copyright: what a TIFF says of its picture rather than of its bytes.
 KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 JPEG_QUALITY = 95
+# What Pillow raises on damaged or hostile files, found by damaging them.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    ZeroDivisionError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
+    Image.DecompressionBombError,
+)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the folder's image files in order of their names, sub-folders not included.
+
+    Raises `InputError` where there is no folder, or no image in it.
+    """
+    if not folder.is_dir():
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {kind}: name a folder of images")
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not paths:
+        raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+    return paths
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture and check its header, without decoding it; `InputError` names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata beside sound pixels, large sizes
+            return Image.open(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from None
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Decode a picture: uint8 (height, width, 3), upright.
+
+    Grey and palette pictures become RGB, transparency is laid on white, deeper pictures
+    are brought to 8 bits, and the EXIF orientation is applied.
+
+    Raises
+    ------
+    InputError
+        One line that names the file, whatever is wrong with it.
+    """
+    image = open_picture(path)
+    try:
+        with image, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load(path, image)
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):
+                return _grey_to_rgb(np.asarray(image))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            return np.asarray(image.convert("RGB"))
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from None
+
+
+def load(path: Path, image: Image.Image) -> None:
+    """Decode an opened picture; of a damaged TIFF, libtiff would write lines of its own."""
+    with quiet_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        try:
+            image.load()
+        except DECODE_ERRORS as error:
+            raise unreadable(path, error) from None
+
+
+def _grey_to_rgb(values: np.ndarray) -> np.ndarray:
+    """Bring grey values of 16 or 32 bits, or floats in [0, 1], to uint8 RGB."""
+    # Pillow gives 16-bit files as uint16, or as int32 in older versions and from TIFF.
+    top = 1.0 if values.dtype.kind == "f" else 65535.0
+    grey = np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def unreadable(path: Path, error: BaseException) -> InputError:
+    """Return the one line for what Pillow raised on a file."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = reason.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
+    return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")
 
 
 @dataclass(frozen=True)
-class Photo:
+class Picture:
     """A picture as it is stored: not turned, nothing converted but palettes.
 
     `pixels` is uint8 or uint16, (height, width, channels): grey, grey and alpha, RGB, or RGBA.
@@ -51,9 +154,9 @@ class Photo:
         return np.concatenate((grey, self.pixels[..., 1:]), axis=2)
 
 
-def read_photo(path: Path) -> Photo:
+def read_picture(path: Path) -> Picture:
     """Read a picture with all its bits; `InputError` names the file if it cannot be."""
-    image = open_image(path)
+    image = open_picture(path)
     try:
         with image:
             frames = getattr(image, "n_frames", 1)
@@ -68,7 +171,7 @@ def read_photo(path: Path) -> Photo:
             else:
                 pixels = np.asarray(_plain_mode(image))
             pixels = pixels.reshape(*pixels.shape[:2], -1)
-            return Photo(path, "JPEG" if image.format == "MPO" else image.format, pixels)
+            return Picture(path, "JPEG" if image.format == "MPO" else image.format, pixels)
     except DECODE_ERRORS as error:
         raise unreadable(path, error) from None
 
@@ -110,31 +213,31 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def encode(photo: Photo, pixels: np.ndarray) -> bytes:
-    """Return `pixels` as a file of `photo`'s format, with its metadata.
+def encode(picture: Picture, pixels: np.ndarray) -> bytes:
+    """Return `pixels` as a file of `picture`'s format, with its metadata.
 
     Parameters
     ----------
-    pixels : of the shape and type of `photo.pixels`
+    pixels : of the shape and type of `picture.pixels`
     """
-    with open_image(photo.path) as source:
-        if photo.format == "PNG":
-            return _encode_png(photo, pixels)
+    with open_picture(picture.path) as source:
+        if picture.format == "PNG":
+            return _encode_png(picture, pixels)
         if pixels.dtype == np.uint16:
-            return _encode_tiff16(photo, source, pixels)
+            return _encode_tiff16(picture, source, pixels)
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
-        if photo.format == "JPEG":
+        if picture.format == "JPEG":
             options["quality"] = JPEG_QUALITY
             sampling = JpegImagePlugin.get_sampling(source)
             if sampling > -1:
                 options["subsampling"] = sampling
-        elif photo.format == "WEBP":
-            lossless = b"VP8L" in riff_chunks(photo.path.read_bytes())
+        elif picture.format == "WEBP":
+            lossless = b"VP8L" in riff_chunks(picture.path.read_bytes())
             options |= {"lossless": lossless, "quality": JPEG_QUALITY}
-        elif photo.format == "TIFF":
+        elif picture.format == "TIFF":
             options.pop("exif", None)
             compression = source.info.get("compression", "raw")
             if compression == "jpeg":
@@ -146,14 +249,14 @@ def encode(photo: Photo, pixels: np.ndarray) -> bytes:
                 tag: source.tag_v2[tag] for tag in KEPT_TIFF_TAGS if tag in source.tag_v2
             }
         file = io.BytesIO()
-        Image.fromarray(_squeezed(pixels)).save(file, photo.format, **options)
+        Image.fromarray(_squeezed(pixels)).save(file, picture.format, **options)
         return file.getvalue()
 
 
-def upright(photo: Photo, color: np.ndarray) -> np.ndarray:
-    """Bring RGB of a photo's shape to 8 bits and turn it as its EXIF orientation says, to show."""
+def upright(picture: Picture, color: np.ndarray) -> np.ndarray:
+    """Bring a picture's RGB to 8 bits and turn it as its EXIF orientation says, to show."""
     eight = color if color.dtype == np.uint8 else (color // 257).astype(np.uint8)
-    with open_image(photo.path) as source:
+    with open_picture(picture.path) as source:
         shown = Image.fromarray(eight)
         shown.getexif()[0x0112] = source.getexif().get(0x0112, 1)
     return np.asarray(ImageOps.exif_transpose(shown))
@@ -163,7 +266,7 @@ def _squeezed(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
-def _encode_png(photo: Photo, pixels: np.ndarray) -> bytes:
+def _encode_png(picture: Picture, pixels: np.ndarray) -> bytes:
     """Encode a PNG of 8 or 16 bits and give it the ancillary chunks of the source."""
     if pixels.dtype == np.uint8 or pixels.shape[2] == 1:
         file = io.BytesIO()
@@ -175,7 +278,7 @@ def _encode_png(photo: Photo, pixels: np.ndarray) -> bytes:
         order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
         encoded = cv2.imencode(".png", cv2.cvtColor(pixels, order))[1].data
     kept = b"".join(
-        chunk for name, chunk in png_chunks(photo.path.read_bytes()) if name in KEPT_PNG_CHUNKS
+        chunk for name, chunk in png_chunks(picture.path.read_bytes()) if name in KEPT_PNG_CHUNKS
     )
     header_end = 8 + 25  # the signature and IHDR
     return b"".join((encoded[:header_end], kept, encoded[header_end:]))
@@ -200,7 +303,7 @@ def riff_chunks(contents: bytes) -> list[bytes]:
     return names
 
 
-def _encode_tiff16(photo: Photo, source: Image.Image, pixels: np.ndarray) -> bytes:
+def _encode_tiff16(picture: Picture, source: Image.Image, pixels: np.ndarray) -> bytes:
     import tifffile
 
     file = io.BytesIO()

@@ -9,7 +9,7 @@ the two convolutions. That saves a quarter of the whole network's arithmetic, an
 
 import numpy as np
 
-from devices import keras
+from noise2noise.backend import keras
 
 ops = keras.ops
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from filters import Filter
+from noise2noise.filters import Filter
 
 
 def to_8bit(image: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def ssim(image: np.ndarray, original: np.ndarray) -> float:
     )
 
 
-def test_input(
+def corrupt_for_score(
     filter: Filter, original: np.ndarray, index: int, strength: float | None = None
 ) -> np.ndarray:
     """Corrupt picture number `index` of a test set: the same noise whenever it is asked for.

@@ -1,0 +1,45 @@
+"""What command-line arguments may be: converters for argparse, whose errors say what is wrong."""
+
+import argparse
+from pathlib import Path
+
+from noise2noise.restore import SIZE_MULTIPLE
+
+
+def positive(kind):
+    """Return a converter to numbers above 0 of `kind`, int or float."""
+
+    def convert(text: str):
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def crop_size(text: str) -> int:
+    value = int(text)
+    if value <= 0 or value % SIZE_MULTIPLE:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {SIZE_MULTIPLE}")
+    return value
+
+
+def existing_file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not a file")
+    return Path(text)
+
+
+def plain_name(text: str) -> str:
+    if text != Path(text).name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder's name")
+    return text

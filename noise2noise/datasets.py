@@ -1,0 +1,289 @@
+"""The image sets: by name, folders of pictures, scenes of several exposures.
+
+All are sequences of images, decoded when asked for and kept while there is room.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from noise2noise.cache import Cache
+from noise2noise.deadleaves import DeadLeaves, dead_leaves
+from noise2noise.errors import InputError, read_failure
+from noise2noise.images import SUFFIXES, find_pictures, open_picture, read_picture, read_rgb
+
+NAMES = ("kodak", "bsds300", "deadleaves")
+CAPTURED = "captured"  # stands where a filter does: real exposures instead of synthetic noise
+DATA = Path(__file__).resolve().parent.parent / "data"
+KODAK = DATA / "kodak"
+BSDS300 = DATA / "BSDS300"
+TRAINING = {"kodak": KODAK, "bsds300": BSDS300 / "images/train"}
+SCORED = {  # the folder, how many pictures it holds when it is whole, and what fetches them
+    "kodak": (KODAK, 24, "download_kodak.py"),
+    "bsds300": (BSDS300 / "images/test", 100, "download_BSDS300.py"),
+}
+DEADLEAVES_VALIDATION = 16  # pictures
+VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
+LARGE = 2000  # pictures from which on a folder's files are checked when used, not at the start
+HASHED_BYTES = 1 << 28  # of a folder whose pictures' contents go into its fingerprint
+
+
+def split(items: Sequence) -> tuple[list, list]:
+    """Split pictures or scenes into (training, validation) by a fixed rule: whole ones, by name.
+
+    Every `VALIDATION_EVERY`-th validates; of fewer, the last one does.
+    """
+    step = min(VALIDATION_EVERY, len(items))
+    validation = list(items[step - 1 :: step])
+    return [item for item in items if item not in set(validation)], validation
+
+
+class ImageFiles:
+    """A sequence of picture files: `images[k]` is uint8 (height, width, 3).
+
+    Safe to use from several threads.
+
+    Raises
+    ------
+    InputError
+        On creation for a header that cannot be read or a picture smaller than
+        `min_size` pixels on a side, on access for damaged contents; for `LARGE` folders
+        all of it on access. It names the file.
+    """
+
+    def __init__(self, paths: Sequence[Path], min_size: int = 1):
+        self.paths = list(paths)
+        self._min_size = min_size
+        if len(self.paths) < LARGE:
+            for path in self.paths:
+                with open_picture(path) as picture:
+                    self._check_size(path, picture.size)
+        self._cached = Cache(self._read)
+
+    def _read(self, k: int) -> np.ndarray:
+        image = read_rgb(self.paths[k])
+        self._check_size(self.paths[k], image.shape[1::-1])
+        return image
+
+    def _check_size(self, path: Path, size: tuple[int, int]) -> None:
+        if min(size) < self._min_size:
+            raise InputError(
+                f"{path} has {size[0]} x {size[1]} pixels, fewer than the crop's "
+                f"{self._min_size}: take a smaller --crop or remove it"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self._cached[k]
+
+
+def training_images(
+    dataset: str, crop_size: int, seed: int
+) -> tuple[ImageFiles | DeadLeaves, Sequence[np.ndarray]]:
+    """Open a set's training and validation images, of Kodak or BSDS300 once it is downloaded.
+
+    They are split by picture (`split`); BSDS300's test folder is in neither part.
+
+    Parameters
+    ----------
+    dataset : str
+        One of `NAMES`, or a folder's path.
+    crop_size : int
+        Pixels on a side that every picture must have.
+    seed : int
+        Of the generated images.
+
+    Raises
+    ------
+    InputError
+        One line that names the folder or file, and the way out.
+    """
+    if dataset == "deadleaves":
+        validation = [
+            dead_leaves(np.random.default_rng((seed, k, 1))) for k in range(DEADLEAVES_VALIDATION)
+        ]
+        return DeadLeaves(seed), validation
+    folder = TRAINING.get(dataset, Path(dataset))
+    if not folder.exists():
+        raise InputError(f"{dataset} is neither {', '.join(NAMES)} nor a folder that exists")
+    paths = find_pictures(folder)
+    if len(paths) < 2:
+        raise InputError(
+            f"{folder} holds one image: one to train on and one to validate with, "
+            "at least, are needed"
+        )
+    training, validation = split(paths)
+    return ImageFiles(training, crop_size), ImageFiles(validation, crop_size)
+
+
+def scored_paths(dataset: str) -> list[Path]:
+    """Return the files that a dataset's scores are means over, in order.
+
+    Kodak is scored whole, of BSDS300 the test folder, of any other folder all its pictures.
+    Raises `InputError` for no picture, or for a named set that a download left incomplete.
+    """
+    if dataset not in SCORED:
+        return find_pictures(Path(dataset))
+    folder, count, script = SCORED[dataset]
+    try:
+        paths = find_pictures(folder)
+    except InputError:
+        paths = []
+    if len(paths) != count:
+        raise InputError(
+            f"{folder} holds {len(paths)} of the set's {count} pictures: run python {script}"
+        )
+    return paths
+
+
+def fingerprint(*parts) -> dict[str, str]:
+    """Return what would tell that the files of image sets have changed, by their names.
+
+    That is each file's size, and where all have less than `HASHED_BYTES` its SHA-256 too.
+    Generated sets have no files. Raises `InputError` for a file that cannot be read.
+    """
+    paths = [path for part in parts for path in getattr(part, "paths", [])]
+    path = None
+    try:
+        sizes = {path: path.stat().st_size for path in paths}
+        if sum(sizes.values()) > HASHED_BYTES:
+            return {"/".join(path.parts[-2:]): f"{size} bytes" for path, size in sizes.items()}
+        return {
+            "/".join(path.parts[-2:]): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in paths
+        }
+    except OSError as error:
+        raise read_failure(path, error) from None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two or more exposures of one scene."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+def find_scenes(folder: Path) -> list[Scene]:
+    """Find the scenes of `folder`, in order of their names.
+
+    Either one sub-folder per scene with two or more exposures in it, or two sub-folders a/
+    and b/ with files of the same names.
+
+    Raises
+    ------
+    InputError
+        For a scene with one exposure, a file without its twin, or no scene at all.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one with a sub-folder per scene")
+    subfolders = sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name.lower(),
+    )
+    names = [p.name.lower() for p in subfolders]
+    if {"a", "b"} < set(names):
+        raise InputError(
+            f"{folder} holds a/, b/ and {', '.join(sorted(set(names) - {'a', 'b'}))}/: move "
+            "what is no scene elsewhere, or give every scene a sub-folder of its own"
+        )
+    if names == ["a", "b"]:
+        names = [{path.name: path for path in find_pictures(sub)} for sub in subfolders]
+        alone = sorted(set(names[0]) ^ set(names[1]))
+        if alone:
+            raise InputError(
+                f"{folder}/a and {folder}/b must hold files of the same names: "
+                f"{alone[0]} is in one of them only"
+            )
+        scenes = [Scene(name, (names[0][name], names[1][name])) for name in names[0]]
+    else:
+        scenes = []
+        for sub in subfolders:
+            inner = [path.name for path in sub.iterdir() if path.is_dir()]
+            if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
+                raise InputError(
+                    f"{sub} holds sub-folders, not exposures: name {sub}, or move them"
+                )
+            if not any(path.is_file() for path in sub.iterdir()):
+                print(f"{sub} is empty and left out")
+                continue
+            scenes.append(Scene(sub.name, tuple(find_pictures(sub))))
+    for scene in scenes:
+        if len(scene.paths) < 2:
+            raise InputError(f"{scene.paths[0]} is the only exposure of its scene: add another one")
+    if len(scenes) < 2:
+        raise InputError(
+            f"{folder} holds {len(scenes) or 'no'} scene{'s' * (not scenes)}: at least two are "
+            "needed, one to validate with, each a sub-folder of two or more exposures "
+            f"({', '.join(SUFFIXES)}), or a/ and b/ with files of the same names"
+        )
+    return scenes
+
+
+class Scenes:
+    """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
+
+    Images are uint8 or uint16, (height, width, 3), as stored.
+
+    Raises
+    ------
+    InputError
+        On creation where a scene's exposures differ in size or are smaller than `min_size`.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
+        self.scenes = list(scenes)
+        self.paths = [path for scene in self.scenes for path in scene.paths]
+        self._first = np.cumsum([0, *(len(scene.paths) for scene in self.scenes)])
+        self._cached = Cache(self._read)
+        for scene in self.scenes:
+            sizes = {}
+            for path in scene.paths:
+                with open_picture(path) as picture:
+                    sizes[path] = picture.size
+            first, size = next(iter(sizes.items()))
+            for path, other in sizes.items():
+                if other != size:
+                    raise InputError(
+                        f"{path} has {other[0]} x {other[1]} pixels and {first} "
+                        f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
+                    )
+            if min(size) < min_size:
+                raise InputError(
+                    f"{first} has {size[0]} x {size[1]} pixels, fewer than the crop's "
+                    f"{min_size}: take a smaller --crop or remove the scene"
+                )
+
+    def _read(self, n: int) -> np.ndarray:
+        return np.ascontiguousarray(read_picture(self.paths[n]).color)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, k: int) -> "Exposures":
+        return Exposures(self._cached, range(self._first[k], self._first[k + 1]))
+
+
+class Exposures(Sequence):
+    """The exposures of one scene, decoded when asked for."""
+
+    def __init__(self, cached: Cache, numbers: range):
+        self._cached = cached
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._cached[self._numbers[i]]
+
+
+def training_scenes(folder: Path, crop_size: int) -> tuple[Scenes, Scenes]:
+    """Open a folder's scenes for training and validation, split by scene."""
+    training, validation = split(find_scenes(folder))
+    return Scenes(training, crop_size), Scenes(validation, crop_size)

@@ -1,0 +1,164 @@
+"""What a training batch is: crops of images, corrupted twice.
+
+Needs NumPy and Pillow only: a process that makes batches starts without Keras. `data.py` gives
+them to Keras.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from noise2noise.datasets import LARGE
+from noise2noise.filters import Filter
+
+TRAINING, VALIDATION = 0, 1  # streams of random numbers
+
+
+class NoisyPairs:
+    """Every batch of a training, by its number: `(input, target)` or `(input, target, weight)`.
+
+    Crops are flipped and turned by quarters at random. Input and target are corrupted
+    independently, each with a strength of its own drawn from the filter's training range.
+    Every draw comes from a generator seeded by (seed, epoch, index, stream) and the crop, so any
+    batch, or a part of it, can be made again, by any thread or process and in any order.
+
+    Parameters
+    ----------
+    images : sequence of uint8 (height, width, 3)
+        Such as `ImageFiles` or `DeadLeaves`.
+    filter : Filter or None
+        What corrupts the crops.
+    batch_size, crop_size, steps : int
+        Crops per batch, pixels on a side, batches per epoch.
+    clean_targets : bool
+        Leave the targets as they are.
+    seed : int
+    stream : int
+        Of two with one seed and different streams, no batch has a draw in common.
+    """
+
+    def __init__(
+        self,
+        images,
+        filter: Filter | None,
+        batch_size: int,
+        crop_size: int,
+        steps: int,
+        clean_targets: bool = False,
+        seed: int = 0,
+        stream: int = TRAINING,
+    ):
+        self.images = images
+        self.filter = filter
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.steps = steps
+        self.clean_targets = clean_targets
+        self.weighted = bool(filter and filter.mask) and not clean_targets
+        self.seed = seed
+        self.stream = stream
+        count = len(images) if hasattr(images, "__len__") else None
+        # Images too many to keep, or generated without end, serve several crops for one
+        # decoding: crops come from a window of so many images, which moves on.
+        self.window, self.crops_per_image = 0, 1
+        if count is None:
+            self.window, self.crops_per_image = images.WINDOW, images.CROPS_PER_IMAGE
+        elif count >= LARGE:
+            self.window, self.crops_per_image = 24, 8
+
+    def shapes(self, crops: int) -> list[tuple[int, ...]]:
+        """Return the shapes of the arrays of so many crops."""
+        shape = (crops, self.crop_size, self.crop_size)
+        return [(*shape, 3), (*shape, 3)] + ([shape] if self.weighted else [])
+
+    def make(self, number: int, part: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """Return the crops `part` of batch `number`, counted from the training's beginning.
+
+        float32: input and target (crops, crop_size, crop_size, 3), any value, and where the
+        filter drops pixels weight (crops, crop_size, crop_size), 1 where the target says
+        something, 0 where it does not. Raises `InputError` for a picture that cannot be read.
+        """
+        chosen, streams = self._sample_plan(number)
+        beginnings = [stream.bit_generator.state for stream in streams]
+        batch = tuple(np.empty(shape, np.float32) for shape in self.shapes(len(part)))
+        for j, crop in enumerate(part):
+            # Far apart in each stream, so that a crop does not depend on those before it.
+            for stream, beginning in zip(streams, beginnings, strict=True):
+                stream.bit_generator.state = beginning
+                stream.bit_generator.advance(crop << 64)
+            # Without weights, zip leaves out the pair's third.
+            for array, values in zip(batch, self._pair(int(chosen[crop]), *streams), strict=False):
+                array[j] = values
+        return batch
+
+    def shard(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
+        """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
+        if not self.window:
+            return part[i::count]
+        # An image serves crops of many batches: no two processes decode or generate one.
+        chosen, _ = self._sample_plan(number)
+        return [crop for crop in part if chosen[crop] % count == i]
+
+    def _sample_plan(self, number: int):
+        """Return the image of each of a batch's crops, and three streams of random numbers."""
+        epoch, index = divmod(number, self.steps)
+        # One stream each, so that crops and inputs are the same with clean targets.
+        rng = np.random.default_rng((self.seed, epoch, index, self.stream))
+        choice, *streams = rng.spawn(4)
+        return self._images(epoch, index, choice), streams
+
+    def _images(self, epoch: int, index: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the indices of the images that batch `index` of `epoch` is cut from."""
+        if not self.window:
+            # The report's shuffled indices: an order per epoch, gone through again and again.
+            order = self._order(epoch)
+            first = index * self.batch_size
+            return order[np.arange(first, first + self.batch_size) % len(order)]
+        crops = (epoch * self.steps + index) * self.batch_size + np.arange(self.batch_size)
+        places = crops // self.crops_per_image + rng.integers(self.window, size=self.batch_size)
+        if not hasattr(self.images, "__len__"):
+            return places
+        rounds, places = np.divmod(places, len(self.images))
+        orders = {r: self._order(r) for r in np.unique(rounds)}
+        return np.array([orders[r][k] for r, k in zip(rounds, places, strict=True)])
+
+    def _order(self, round_: int) -> np.ndarray:
+        """Return the images' order, shuffled anew for each round."""
+        return np.random.default_rng((self.seed, round_)).permutation(len(self.images))
+
+    def _pair(self, k: int, crops, noise, target_noise):
+        """Return input, target and the target's weights from a random part of image k."""
+        (clean,) = self._cut(crops, self.images[k])
+        corrupted, _ = self._corrupt(clean, noise)
+        return corrupted, *(
+            (clean, 1) if self.clean_targets else self._corrupt(clean, target_noise)
+        )
+
+    def _cut(self, rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
+        """Cut the same random part of each image, turned and flipped alike, to float32."""
+        size = self.crop_size
+        top, left = (rng.integers(n - size + 1) for n in images[0].shape[:2])
+        turns, flip = rng.integers(4), rng.integers(2)
+        crops = []
+        for image in images:
+            crop = np.rot90(image[top : top + size, left : left + size], turns)
+            crop = crop[:, ::-1] if flip else crop
+            crops.append(np.divide(crop, np.iinfo(crop.dtype).max, dtype=np.float32))
+        return crops
+
+    def _corrupt(self, clean: np.ndarray, rng: np.random.Generator):
+        """Return a corrupted crop and the weight of each of its pixels as a target."""
+        strength = rng.uniform(*self.filter.training)
+        if self.filter.mask is None:
+            return self.filter.corrupt(clean, strength, rng), 1
+        mask = self.filter.mask(clean.shape, strength, rng)
+        return clean * mask, mask[..., 0]
+
+
+class CapturedPairs(NoisyPairs):
+    """Two different exposures of a scene, any ordered pair; of `datasets.Scenes`."""
+
+    def _pair(self, k: int, crops, noise, target_noise):
+        exposures = self.images[k]
+        chosen = noise.choice(len(exposures), 2, replace=False)
+        return *self._cut(crops, *(exposures[i] for i in chosen)), 1

@@ -1,0 +1,143 @@
+"""Processes that make batches ahead, for accelerators, which take them faster than one thread does.
+
+They need NumPy and Pillow only, and start without Keras.
+"""
+
+import contextlib
+import itertools
+import multiprocessing
+import multiprocessing.resource_tracker
+import multiprocessing.util
+import signal
+
+import numpy as np
+
+from noise2noise import cache
+from noise2noise.errors import InputError
+from noise2noise.pairs import NoisyPairs
+
+PREFETCH = 4  # batches that the processes make before they wait
+SMALLEST_CACHE = 1 << 28  # bytes of decoded pictures that each process may keep
+GO_ON = b"."
+
+
+class Workers:
+    """Processes that make a stream of batches ahead, each its own part of every batch.
+
+    For accelerators, which take crops faster than one thread makes them: threads do not help
+    where Python itself has much to do (text, Poisson). The batches lie in shared memory.
+
+    Parameters
+    ----------
+    pairs : NoisyPairs
+    part : range
+        The crops wanted of each batch.
+    first : int
+        Number of the first batch.
+    count : int
+        Processes, of which no more than there are crops are started.
+    """
+
+    def __init__(self, pairs: NoisyPairs, part: range, first: int, count: int):
+        # Not forked: the back end's threads may hold locks that a copy would wait for.
+        context = multiprocessing.get_context("spawn")
+        count = min(count, len(part))
+        shapes = pairs.shapes(PREFETCH * len(part))
+        memory = [context.RawArray("f", int(np.prod(shape))) for shape in shapes]
+        self._arrays = _slots(memory, shapes)
+        self.number = first  # of the batch that comes next
+        self._workers = []
+        # Also at the end of the program, before multiprocessing waits for what heeds no SIGTERM.
+        self.close = multiprocessing.util.Finalize(self, _end, (self._workers,), exitpriority=10)
+        for i in range(count):
+            pipe, its_pipe = context.Pipe()
+            process = context.Process(
+                target=_make_ahead,
+                args=(pairs, part, first, i, count, memory, shapes, its_pipe),
+                daemon=True,
+            )
+            with _signals_held_back():
+                process.start()
+            self._workers.append((process, pipe))
+            its_pipe.close()  # so that the process' end is the pipe's end
+            for _ in range(PREFETCH):
+                pipe.send_bytes(GO_ON)
+
+    def take(self) -> tuple[np.ndarray, ...]:
+        """Return the next batch; raises what its making raised, and then ends."""
+        try:
+            for process, pipe in self._workers:
+                try:
+                    failure = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    raise RuntimeError(
+                        f"a process that makes batches ended ({process.exitcode})"
+                    ) from None
+                if failure:
+                    raise failure
+        except Exception:
+            self.close()
+            raise
+        batch = tuple(array[self.number % PREFETCH].copy() for array in self._arrays)
+        self.number += 1
+        for _, pipe in self._workers:
+            with contextlib.suppress(BrokenPipeError):  # the next `take` tells
+                pipe.send_bytes(GO_ON)
+        return batch
+
+
+def _end(workers) -> None:
+    for process, _ in workers:
+        process.kill()
+        process.join()
+
+
+@contextlib.contextmanager
+def _signals_held_back():
+    """A process started inside never sees the signals that stop a training.
+
+    They are for the training's first process, which saves before it ends; but a scheduler or a
+    terminal sends them to all.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    multiprocessing.resource_tracker.ensure_running()  # it would let SIGINT and SIGTERM through
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _slots(memory, shapes) -> list[np.ndarray]:
+    """Shared memory as arrays whose first axis is a batch's number, modulo `PREFETCH`."""
+    return [
+        np.frombuffer(buffer, np.float32).reshape(PREFETCH, -1, *shape[1:])
+        for buffer, shape in zip(memory, shapes, strict=True)
+    ]
+
+
+def _make_ahead(pairs, part, first, i, count, memory, shapes, pipe) -> None:
+    """What each of the `Workers`' processes does, until it is killed or its parent is gone."""
+    cache.CACHE_BYTES = max(cache.CACHE_BYTES // count, SMALLEST_CACHE)
+    arrays = _slots(memory, shapes)
+    for number in itertools.count(first):
+        try:
+            pipe.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            return
+        failure = None
+        try:
+            crops = pairs.shard(number, part, i, count)
+            for array, values in zip(arrays, pairs.make(number, crops), strict=True):
+                array[number % PREFETCH][[crop - part.start for crop in crops]] = values
+        except InputError as error:
+            failure = error
+        try:
+            pipe.send(failure)
+        except BrokenPipeError:
+            return
