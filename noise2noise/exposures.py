@@ -12,10 +12,13 @@ from noise2noise.datasets import Scenes
 from noise2noise.errors import InputError
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
-MAX_SHIFT = 0.5  # pixels
+MAX_SHIFT = 0.5  # pixels from which exposures are warned of
+FAR = 10.0  # pixels from which they are refused
+MAX_CLIPPED = 0.01  # share of an exposure's values at one end of what its file can hold
 PRINTED = 20  # scenes
 DARK = 0.3  # of a file's range: exposures that never go above it are warned of
 MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift is measured on
+DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
 
 
 def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
@@ -23,7 +26,7 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
 
     Prints a line per scene (of many scenes, the first few): the largest relative difference
     in brightness and the largest shift against the first exposure, with a warning for every
-    scene past `MAX_BRIGHTNESS` or `MAX_SHIFT`.
+    scene past `MAX_BRIGHTNESS`, `MAX_SHIFT` or `MAX_CLIPPED`.
 
     Parameters
     ----------
@@ -51,12 +54,13 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 raise InputError(f"{path} and {twin} are the same file: remove one of them")
         first = _to_float(exposures[0])
         brightness = shift = 0.0
+        clipped = max(_clipped(exposure) for exposure in exposures)
         noise = []
         for i in range(1, len(exposures)):
             other = _to_float(exposures[i])
             brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
             measured = _shift(first, other)
-            if measured is None:
+            if measured is None or measured > FAR:
                 raise InputError(
                     f"{scene.paths[0]} and {scene.paths[i]} do not show the same scene, or are "
                     "shifted far: align them, or remove one"
@@ -83,6 +87,12 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 f"warning: the exposures of {scene.name} are shifted by more than "
                 f"{MAX_SHIFT:g} pixels: the network will learn to blur; align them"
             )
+        if clipped > MAX_CLIPPED:
+            out(
+                f"warning: {clipped:.0%} of the values of an exposure of {scene.name} are at the end "
+                "of its range: cut-off noise has another mean, which the network will learn; expose "
+                "less, or keep the black level"
+            )
     if highest < DARK:
         out(
             f"warning: the exposures use no more than {highest:.0%} of the range of their files "
@@ -105,28 +115,41 @@ def _to_float(pixels: np.ndarray) -> np.ndarray:
     return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
 
 
+def _clipped(image: np.ndarray) -> float:
+    """Return the larger of the shares of values at black and at white.
+
+    In files of more than 8 bits these may be the image's own ends: 12 bits end at 4095.
+    """
+    deep = image.dtype.itemsize > 1
+    low, high = (image.min(), image.max()) if deep else (0, np.iinfo(image.dtype).max)
+    return max(float(np.mean(image == end)) for end in (low, high)) if low < high else 0.0
+
+
 def _shift(first: np.ndarray, other: np.ndarray) -> float | None:
     """How far one exposure is shifted against another, in pixels, from their middles.
 
-    NaN where they are too flat to tell, None where they do not show the same scene: then they
-    agree less with each other than the first does with itself, a few pixels further on.
+    NaN where they hold no details to tell by, None where they hold different ones.
     """
     from skimage.filters import gaussian
     from skimage.registration import phase_cross_correlation
 
     top, left = (max(0, (n - MEASURED_SIZE) // 2) for n in first.shape[:2])
     part = np.s_[top : top + MEASURED_SIZE, left : left + MEASURED_SIZE]
-    # Smoothed, or the noise's own correlation decides; not normalised, for the same reason.
-    a, b = (gaussian(picture[part].mean(2), 1.5) for picture in (first, other))
-    structure, agreement = _correlation(a[:, 6:], a[:, :-6]), _correlation(a, b)
-    if structure < 0.1 and agreement < 0.5:
-        return float("nan")
-    if structure > 0.2 and agreement < 0.5 * structure:
-        return None
-    a, b = a - a.mean(), b - b.mean()
-    return float(
-        np.hypot(*phase_cross_correlation(a, b, upsample_factor=10, normalization=None)[0])
-    )
+    first, other = first[part].mean(2), other[part].mean(2)
+    # Smoothed, or the noise's own correlation decides; not normalised, for the same reason. Less
+    # its surroundings, or a gradient does, which looks alike wherever it is.
+    smooth, wide = DETAILS
+    a, b = (gaussian(image, smooth) - gaussian(image, wide) for image in (first, other))
+    shift, _, _ = phase_cross_correlation(a, b, upsample_factor=10, normalization=None)
+    agreement = _correlation(a, np.roll(b, np.rint(shift).astype(int), (0, 1)))
+    # Smoothing leaves noise this share of its variance, and so many independent values: of them
+    # the best of all shifts does not agree as well.
+    share = 1 / (4 * np.pi * smooth**2)
+    if agreement > 6 / np.sqrt(a.size * share):
+        return float(np.hypot(*shift))
+    # Differences of four neighbours hold little but noise: twice its standard deviation.
+    noise = np.median(np.abs(np.diff(np.diff(first, axis=0), axis=1))) / 0.6745 / 2
+    return None if a.var() > 30 * noise**2 * share else float("nan")
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

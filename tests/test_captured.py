@@ -174,3 +174,31 @@ def test_captured_without_a_folder_says_how(tmp_path):
     assert "captured FOLDER" in done.stderr
     line = one_error_line(run_script("train_model.py", "captured", tmp_path, check=2))
     assert "at least two are needed" in line
+
+
+def test_no_shift_is_measured_where_a_picture_holds_none(folder):
+    """A smooth gradient looks the same wherever it is, so noise would decide."""
+    ramp = np.broadcast_to(255 * np.linspace(0.01, 0.09, 200)[None, :, None], (200, 200, 3))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        for exposure in range(2):
+            # Lifted, so that nothing is clipped.
+            expose(folder / f"ramp{seed}/{exposure}.png", ramp + 64, rng)
+    lines = []
+    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    ramps = [line for line in lines if "scene ramp" in line]
+    assert len(ramps) == 5
+    assert all("too flat to measure a shift" in line for line in ramps)
+    assert not any(line.startswith("warning") for line in lines)
+
+
+@pytest.mark.parametrize("end", ["black", "white"])
+def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
+    rng = np.random.default_rng(2)
+    clean = dead_leaves(rng, size=96) // 16 + (0 if end == "black" else 240)
+    for exposure in range(2):
+        expose(folder / f"cut/{exposure}.png", clean, rng)
+    lines = []
+    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "% of the values of an exposure of cut are at the end of its range" in warning
