@@ -45,7 +45,7 @@ def describe_device() -> tuple[str, str]:
 
 def unused_gpu() -> str | None:
     """Say in one line that the machine has a GPU which the back end does not see, if so."""
-    granted = any(os.environ.get(name) for name in ("SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE"))
+    granted = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
     if _gpus() or not (granted or any(Path("/proc/driver/nvidia/gpus").glob("*"))):
         return None
     name = {"tensorflow": "TensorFlow", "jax": "JAX"}.get(keras.backend.backend(), "the back end")

@@ -89,9 +89,9 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
             )
         if clipped > MAX_CLIPPED:
             out(
-                f"warning: {clipped:.0%} of the values of an exposure of {scene.name} are at the end "
-                "of its range: cut-off noise has another mean, which the network will learn; expose "
-                "less, or keep the black level"
+                f"warning: {clipped:.0%} of the values of an exposure of {scene.name} are at the "
+                "end of its range: noise that is cut off has another mean, which the network will "
+                "learn; expose less, or keep the black level"
             )
     if highest < DARK:
         out(

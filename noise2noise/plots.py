@@ -25,9 +25,9 @@ def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     plt.close(figure)
 
 
-def filter_sheet(picture: np.ndarray) -> Figure:
-    """Draw uint8 `picture` under each filter, a row each: weak, test and strong strength."""
-    clean = np.divide(picture, 255, dtype=np.float32)
+def filter_sheet(image: np.ndarray) -> Figure:
+    """Draw a uint8 image under each filter, a row each: weak, test and strong strength."""
+    clean = np.divide(image, 255, dtype=np.float32)
     height, width = clean.shape[:2]
     size = (9, (3 * height / width + 0.25) * len(FILTERS))
     figure, axes = plt.subplots(len(FILTERS), 3, figsize=size, layout="constrained")
@@ -42,12 +42,12 @@ def filter_sheet(picture: np.ndarray) -> Figure:
 
 
 def chart1(
-    history: Sequence[dict[str, float]], title: str, loss: str, floor: float | None = None
+    history: Sequence[dict[str, float]], title: str, loss: str, noise_floor: float | None = None
 ) -> Figure:
     """Draw a run's history, a dict per epoch: Chart 1 of the report, and PSNR beside it.
 
-    `floor` is the MSE that a perfect network would have against noisy targets, where there
-    are no clean pictures to measure PSNR against.
+    `noise_floor` is the MSE that a perfect network would have against the validation images'
+    noisy targets, where there are no clean ones to measure PSNR against.
     """
     panels = [("loss", f"loss ({loss.upper()})"), ("mse", "MSE")]
     if "val_psnr" in history[0]:
@@ -64,11 +64,12 @@ def chart1(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         ax.legend()
-    if floor:
-        axes[1].axhline(floor, color="grey", linestyle="--", label="noise of the targets")
+    if noise_floor:
+        axes[1].axhline(noise_floor, color="grey", linestyle="--", label="noise of the targets")
         axes[1].legend()
         title += (
-            "\nThe targets are noisy: no network can be below the dashed line, the best is on it"
+            "\nThe targets are noisy: in validation a perfect network would be on the dashed line "
+            "(in training it can be below it, by learning their noise by heart)"
         )
     figure.suptitle(title, fontsize=10)
     return figure
@@ -79,15 +80,15 @@ def table2(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figu
 
     Parameters
     ----------
-    rows : sequence of (label, pictures)
-        Pictures are (uint8 array, caption) for the input, the output and the true image.
+    rows : sequence of (label, images)
+        Images are (uint8 array, caption) for the input, the output and the true one.
     """
     height, width = rows[0][1][0][0].shape[:2]
     size = (10, (3.1 * height / width + 0.35) * len(rows) + 0.3)
     figure, axes = plt.subplots(len(rows), 3, figsize=size, squeeze=False, layout="constrained")
-    for row, (label, pictures) in zip(axes, rows, strict=True):
-        for ax, (picture, caption) in zip(row, pictures, strict=True):
-            ax.imshow(picture)
+    for row, (label, images) in zip(axes, rows, strict=True):
+        for ax, (image, caption) in zip(row, images, strict=True):
+            ax.imshow(image)
             ax.set_xlabel(caption, fontsize=9)
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, fontsize=10)
@@ -97,7 +98,7 @@ def table2(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figu
 
 
 def compare(before: np.ndarray, after: np.ndarray) -> Figure:
-    """Draw a picture before and after, and under each its most detailed part, magnified.
+    """Draw an image before and after, and under each its most detailed part, magnified.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def compare(before: np.ndarray, after: np.ndarray) -> Figure:
     before, after = (np.divide(p, np.iinfo(p.dtype).max, dtype=np.float32) for p in (before, after))
     height, width = after.shape[:2]
     size = max(32, min(height, width) // 8)
-    # Where neighbours differ most in the restored picture, block by block.
+    # Where neighbours differ most in the restored image, block by block.
     steps = np.zeros((-(-height // size) * size, -(-width // size) * size), np.float32)
     steps[:height, : width - 1] = np.abs(np.diff(after.mean(2), axis=1))
     blocks = steps.reshape(steps.shape[0] // size, size, steps.shape[1] // size, size)
@@ -117,12 +118,10 @@ def compare(before: np.ndarray, after: np.ndarray) -> Figure:
     figure, axes = plt.subplots(
         2, 2, figsize=(10, 5 * sum(ratios) + 0.5), height_ratios=ratios, layout="constrained"
     )
-    for column_axes, picture, title in zip(
-        axes.T, (before, after), ("Before", "After"), strict=True
-    ):
-        column_axes[0].imshow(picture[::step, ::step])
+    for column_axes, image, title in zip(axes.T, (before, after), ("Before", "After"), strict=True):
+        column_axes[0].imshow(image[::step, ::step])
         column_axes[0].set_title(title)
-        column_axes[1].imshow(picture[part], interpolation="nearest")
+        column_axes[1].imshow(image[part], interpolation="nearest")
         for ax in column_axes:
             ax.axis("off")
     return figure

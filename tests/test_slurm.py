@@ -30,6 +30,7 @@ OURS = Path("/run/noise2noise-slurm/slurm.conf")
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "SLURM_CONF": os.environ.get("SLURM_CONF", str(OURS)),
+    "TRAIN_ON_CPU": "1",  # the GPU that this SLURM grants is a pretended one
 }
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 SMALL = ["--batch", "4", "--crop", "32"]
@@ -310,6 +311,13 @@ def test_missing_environment(tmp_path):
     text = fail(folder, "0")
     assert f"{folder}/.venv/bin/python) has no Keras" in text
     assert ".venv/bin/pip install -r requirements.txt" in text
+
+
+def test_a_granted_gpu_that_is_not_found_stops_the_job(project, monkeypatch):
+    monkeypatch.delitem(ENVIRONMENT, "TRAIN_ON_CPU")
+    text = fail(project, "0")
+    assert "there is a GPU, but TensorFlow does not find it" in text
+    assert 'pip install "tensorflow[and-cuda]"' in text
 
 
 def test_missing_image_sets(tmp_path):
