@@ -6,19 +6,26 @@
 
 Each run is a plain `train_model.py`. Those that are compared have one recipe and one number of
 steps, so that only what their names say differs. Killed and started again it goes on. A finished
-run's network goes to pretrained/ or, where users have no use for it, to results/networks/
-(rounded), and its history to results/histories/.
+run's network stays in runs/, one that users want goes to pretrained/ too, with float16 weights;
+its history goes to results/histories/.
 """
 
 import argparse
 import csv
-import shutil
+import io
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+
+import h5py
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
+
+from noise2noise import runs
+
 RECIPE = "--epochs 20 --steps 400 --batch 4 --learning-rate 1e-3 --schedule cosine"
 LITERAL = "--epochs 20 --steps 400 --batch 4"  # the report's constant 1e-4
 FILTERS = ("gaussian", "poisson", "bernoulli", "text")
@@ -66,12 +73,14 @@ FURTHER = {
     "text-bsds300-l1": ["--epochs 16 --learning-rate 1e-3 --seed 1"],
 }
 FURTHER |= {f"{name}-clean": options for name, options in FURTHER.items()}
-# Those that users want; the others are for comparison only.
-SHIPPED = [*(f"{filter}-bsds300" for filter in FILTERS), "text-bsds300-l1"]
+# The report's eight, and text as the paper trains it; the others are for comparison only.
+SHIPPED = [f"{filter}-{dataset}" for filter in FILTERS for dataset in ("bsds300", "kodak")]
+SHIPPED += ["text-bsds300-l1"]
 
 
 def home(name: str) -> Path:
-    return REPOSITORY / ("pretrained" if name in SHIPPED else "results/networks") / f"{name}.keras"
+    """Return where a run's network is, once it is trained."""
+    return REPOSITORY / "runs" / name / runs.MODEL
 
 
 def stages(name: str) -> dict[str, list[str]]:
@@ -99,21 +108,31 @@ def join_histories(sources: list[Path], target: Path) -> None:
         writer.writerows(rows)
 
 
-def keep(name: str) -> None:
-    """Copy a run's network to its home, those for comparison with float16's 11 bits a weight.
+def pack(source: Path, target: Path, training: dict | None = None) -> None:
+    """Copy a .keras file, its weights as float16: half the bytes, 0.001 dB of a picture's score.
 
-    So rounded they take two thirds of the room in git; a picture's score changes by 0.001 dB.
+    The network itself stays float32, so whoever loads the file has float32 weights again.
+    `training` is what the file will say of its network's training (default: what it says now).
     """
-    source = REPOSITORY / "runs" / name / "model.keras"
-    home(name).parent.mkdir(parents=True, exist_ok=True)
-    if name in SHIPPED:
-        shutil.copy(source, home(name))
-        return
-    from model import load_unet
+    with zipfile.ZipFile(source) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    if training:
+        members[runs.TRAINING] = json.dumps(training).encode()
+    halved = io.BytesIO()
+    with h5py.File(io.BytesIO(members["model.weights.h5"])) as old, h5py.File(halved, "w") as new:
 
-    network = load_unet(source)
-    network.set_weights([w.astype("float16").astype("float32") for w in network.get_weights()])
-    network.save(home(name))
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                made = new.create_dataset(name, data=item[()].astype("float16"))
+            else:
+                made = new.create_group(name)
+            made.attrs.update(item.attrs)
+
+        old.visititems(copy)
+    members["model.weights.h5"] = halved.getvalue()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, contents in members.items():
+            file.writestr(zipfile.ZipInfo(name), contents, zipfile.ZIP_DEFLATED)
 
 
 def main() -> int:
@@ -133,7 +152,7 @@ def main() -> int:
                 print(f"{done:5} {folder:32} train_model.py {' '.join(arguments)}")
             continue
         if home(name).exists():
-            print(f"{name} is done and kept: delete {home(name)} to train it again", flush=True)
+            print(f"{name} is done: delete {home(name).parent} to train it again", flush=True)
             continue
         for folder, arguments in stages(name).items():
             command = [sys.executable, "train_model.py", *arguments, "--name", folder]
@@ -144,7 +163,8 @@ def main() -> int:
             [REPOSITORY / "runs" / folder / "history.csv" for folder in stages(name)],
             REPOSITORY / f"results/histories/{name}.csv",
         )
-        keep(name)
+        if name in SHIPPED:
+            pack(home(name), REPOSITORY / f"pretrained/{name}.keras")
         print(f"{name} is done: {home(name)}", flush=True)
     return 0
 

@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from study import RUNS
+from study import RUNS, home
 
 import infer
 from noise2noise import metrics, plots
@@ -32,7 +32,6 @@ from noise2noise.images import read_rgb
 from noise2noise.restore import restore
 
 RESULTS = REPOSITORY / "results"
-NETWORKS = REPOSITORY / "pretrained", RESULTS / "networks"
 PAIRS = {  # panel: the filter, and the name that both networks share
     "gaussian": ("gaussian", "gaussian-bsds300"),
     "poisson": ("poisson", "poisson-bsds300"),
@@ -53,7 +52,8 @@ SURROUNDINGS = 3  # pixels from a covered one
 
 
 def load(name: str):
-    paths = [folder / f"{name}.keras" for folder in NETWORKS]
+    """Return a network as it was trained (study.py), or as it is shipped; None without either."""
+    paths = home(name), REPOSITORY / f"pretrained/{name}.keras"
     path = next((path for path in paths if path.exists()), None)
     return path and infer.load_model(path)
 

@@ -24,6 +24,8 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from study import home
+
 import infer
 from data import NoisyDataset
 from model import load_unet
@@ -46,12 +48,7 @@ def measure_scatter(count: int) -> list[tuple]:
     paths = scored_paths("bsds300")
     rows = []
     for targets, suffix in TARGETS.items():
-        pair = [
-            infer.load_model(
-                REPOSITORY / f"results/networks/gaussian-bsds300{suffix}-seed{seed}.keras"
-            )
-            for seed in SEEDS
-        ]
+        pair = [infer.load_model(home(f"gaussian-bsds300{suffix}-seed{seed}")) for seed in SEEDS]
         values = []
         for index in range(0, len(paths), len(paths) // count):
             clean = read_rgb(paths[index])
