@@ -1,9 +1,9 @@
 """The study's figures, from its histories and networks: what noisy targets cost, if anything.
 
     python benchmarks/study_figures.py             all of them
-    python benchmarks/study_figures.py curves      one: chart1, curves, sweep, details, covered
+    python benchmarks/study_figures.py curves      one: front, chart1, curves, sweep, details, ...
 
-Writes to results/: chart1.png (the report's), curves.png (PSNR over training), sweep.csv and
+Writes to results/: front.png (the README's), chart1.png (the report's), curves.png (PSNR over training), sweep.csv and
 sweep.png (PSNR over the strengths of the noise, on every twentieth of BSDS300's test pictures),
 details.png (parts of a picture at full size), and covered.csv (what text covers, apart from the
 rest, on every fourth). Noisy- and clean-target networks side by side in each.
@@ -48,6 +48,7 @@ STRENGTHS = {
 }
 PARTS = {"126007.jpg": (60, 330), "102061.jpg": (60, 200)}  # top, left of what details.png shows
 PART = 96
+FRONT, FRONT_PART = "126007.jpg", np.s_[40:220, 150:450]  # what front.png shows
 SURROUNDINGS = 3  # pixels from a covered one
 
 
@@ -86,6 +87,22 @@ def draw_chart1() -> None:
     title = "poisson-kodak, noisy targets: L2, Adam, 1e-3 falling to 0"
     chart = plots.chart1(read_history("poisson-kodak"), title, "l2")
     plots.save_and_show(chart, RESULTS / "chart1.png", show=False)
+
+
+def draw_front() -> None:
+    """What the README shows first: part of a picture under three noises."""
+    ((index, path),) = [
+        (i, path) for i, path in enumerate(scored_paths("bsds300")) if path.name == FRONT
+    ]
+    clean = read_rgb(path)
+    rows = []
+    for filter, name in (PAIRS[title] for title in ("gaussian", "bernoulli", "text, L1")):
+        noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
+        images = metrics.to_8bit(noisy), metrics.to_8bit(restore(load(name), noisy))
+        captions = [f"{metrics.psnr(image, clean):.2f} dB" for image in images]
+        shown = [image[FRONT_PART] for image in (*images, clean)]
+        rows.append((filter, list(zip(shown, [*captions, ""], strict=True))))
+    plots.save_and_show(plots.table2(rows), RESULTS / "front.png", show=False)
 
 
 def draw_curves() -> None:
@@ -206,6 +223,7 @@ def measure_covered() -> None:
 
 
 DRAWINGS = {
+    "front": draw_front,
     "chart1": draw_chart1,
     "curves": draw_curves,
     "sweep": draw_sweep,
