@@ -20,7 +20,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import find_pictures, read_rgb
-from noise2noise.pairs import TRAINING, VALIDATION, CapturedPairs, NoisyPairs
+from noise2noise.pairs import TRAINING, VALIDATION, CameraPairs, CapturedPairs, NoisyPairs
 from noise2noise.workers import Workers
 
 PEEKED = 2  # batches of a stream that Keras asks for to see their shapes, and then again
@@ -85,7 +85,8 @@ class NoisyDataset(keras.utils.PyDataset):
         if isinstance(images, str | Path):
             images = ImageFiles(find_pictures(Path(images)), min_size=crop_size)
         filter = FILTERS[filter] if isinstance(filter, str) else filter
-        self.pairs = self.kind(
+        kind = CameraPairs if filter and filter.name == "camera" else self.kind
+        self.pairs = kind(
             *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
             stream=VALIDATION if repeat else TRAINING,
         )

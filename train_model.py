@@ -89,7 +89,8 @@ def main() -> int:
 
     if processes.chief:
         run.write_history()
-        title = f"{run.folder.name}: {args.loss.upper()}, Adam {args.learning_rate:g}"
+        recipe = f"{args.optimizer.title()} {args.learning_rate:g}"
+        title = f"{run.folder.name}: {args.loss.upper()}, {recipe}"
         chart = plots.chart1(run.history, title, args.loss, noise_floor)
         plots.save_and_show(chart, run.folder / runs.CHART, show=False)
         backend.set_precision("float32")  # no trace in the file of the precision it trained in
@@ -171,6 +172,7 @@ def compile_model(args: argparse.Namespace, start, precision: str):
     from noise2noise.backend import keras
     from noise2noise.callbacks import AnnealedL0
     from noise2noise.fused import fuse
+    from noise2noise.muon import Muon
 
     with backend.quiet_stderr():  # it loads TensorFlow on every back end
         keras.utils.set_random_seed(args.seed)
@@ -184,10 +186,13 @@ def compile_model(args: argparse.Namespace, start, precision: str):
     if start:
         model.set_weights(start.get_weights())
     model = fuse(model)
+    clipping = {"global_clipnorm": args.clip_norm}
+    if args.optimizer == "muon":
+        optimizer = Muon(learning_rate, BETA1, BETA2, **clipping)
+    else:
+        optimizer = keras.optimizers.Adam(learning_rate, BETA1, BETA2, **clipping)
     model.compile(
-        optimizer=keras.optimizers.Adam(
-            learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm
-        ),
+        optimizer=optimizer,
         loss=losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
@@ -231,6 +236,7 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
+    keys += " optimizer"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
@@ -283,11 +289,17 @@ def parse_arguments() -> argparse.Namespace:
         help="on a crop's side, a multiple of 32 (%(default)s)",
     )
     add(
+        "--optimizer",
+        choices=("adam", "muon"),
+        default="adam",
+        help="adam is the report's (%(default)s); muon learns more in as many minutes, at 1e-3",
+    )
+    add(
         "--learning-rate",
         type=positive(float),
         metavar="RATE",
         default=1e-4,
-        help="Adam's, at the start (%(default)s)",
+        help="at the start (%(default)s)",
     )
     add(
         "--schedule",

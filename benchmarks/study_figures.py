@@ -3,10 +3,10 @@
     python benchmarks/study_figures.py             all of them
     python benchmarks/study_figures.py curves      one: front, chart1, curves, sweep, details, ...
 
-Writes to results/: front.png (the README's), chart1.png (the report's), curves.png (PSNR over training), sweep.csv and
-sweep.png (PSNR over the strengths of the noise, on every twentieth of BSDS300's test pictures),
-details.png (parts of a picture at full size), and covered.csv (what text covers, apart from the
-rest, on every fourth). Noisy- and clean-target networks side by side in each.
+Writes to results/: front.png (the README's), chart1.png (the report's), curves.png (PSNR over
+training), sweep.csv and sweep.png (PSNR over the strengths of the noise, on every twentieth of
+BSDS300's test pictures), details.png (parts of a picture at full size), and covered.csv (what
+text covers, apart from the rest, on every fourth). Noisy- and clean-target networks side by side.
 """
 
 import argparse

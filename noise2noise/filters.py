@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from noise2noise import camera
+
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 FONT_SIZES = (12, 28)  # pixels, smallest and largest
 STRING_LENGTHS = (5, 20)  # letters
@@ -231,6 +233,8 @@ FILTERS = {
         Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
         Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5),
+        # Training draws whole cameras (`camera.draw_camera`), and noise in this range.
+        Filter("camera", "a", camera.corrupt, camera.SHOT, test=5e-3, weak=5e-4, strong=2e-2),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
     )
 }

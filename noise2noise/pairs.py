@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from noise2noise import camera
 from noise2noise.datasets import LARGE
 from noise2noise.filters import Filter
 
@@ -24,7 +25,7 @@ class NoisyPairs:
 
     Parameters
     ----------
-    images : sequence of uint8 (height, width, 3)
+    images : sequence of uint8 (height, width, 3), grey (height, width, 1)
         Such as `ImageFiles` or `DeadLeaves`.
     filter : Filter or None
         What corrupts the crops.
@@ -57,6 +58,7 @@ class NoisyPairs:
         self.weighted = bool(filter and filter.mask) and not clean_targets
         self.seed = seed
         self.stream = stream
+        self.channels = 1 if getattr(images, "grey", False) else 3
         count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
         # decoding: crops come from a window of so many images, which moves on.
@@ -69,12 +71,12 @@ class NoisyPairs:
     def shapes(self, crops: int) -> list[tuple[int, ...]]:
         """Return the shapes of the arrays of so many crops."""
         shape = (crops, self.crop_size, self.crop_size)
-        return [(*shape, 3), (*shape, 3)] + ([shape] if self.weighted else [])
+        return [(*shape, self.channels)] * 2 + ([shape] if self.weighted else [])
 
     def make(self, number: int, part: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Return the crops `part` of batch `number`, counted from the training's beginning.
 
-        float32: input and target (crops, crop_size, crop_size, 3), any value, and where the
+        float32: input and target (crops, crop_size, crop_size, channels), any value, and where the
         filter drops pixels weight (crops, crop_size, crop_size), 1 where the target says
         something, 0 where it does not. Raises `InputError` for a picture that cannot be read.
         """
@@ -128,15 +130,14 @@ class NoisyPairs:
 
     def _pair(self, k: int, crops, noise, target_noise):
         """Return input, target and the target's weights from a random part of image k."""
-        (clean,) = self._cut(crops, self.images[k])
+        (clean,) = self._cut(crops, self.crop_size, self.images[k])
         corrupted, _ = self._corrupt(clean, noise)
         return corrupted, *(
             (clean, 1) if self.clean_targets else self._corrupt(clean, target_noise)
         )
 
-    def _cut(self, rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
+    def _cut(self, rng: np.random.Generator, size: int, *images: np.ndarray) -> list[np.ndarray]:
         """Cut the same random part of each image, turned and flipped alike, to float32."""
-        size = self.crop_size
         top, left = (rng.integers(n - size + 1) for n in images[0].shape[:2])
         turns, flip = rng.integers(4), rng.integers(2)
         crops = []
@@ -161,4 +162,21 @@ class CapturedPairs(NoisyPairs):
     def _pair(self, k: int, crops, noise, target_noise):
         exposures = self.images[k]
         chosen = noise.choice(len(exposures), 2, replace=False)
-        return *self._cut(crops, *(exposures[i] for i in chosen)), 1
+        return *self._cut(crops, self.crop_size, *(exposures[i] for i in chosen)), 1
+
+
+class CameraPairs(NoisyPairs):
+    """Two exposures of a scene by one simulated camera, another one for each crop."""
+
+    def _pair(self, k: int, crops, noise, target_noise):
+        shot = camera.draw_camera(crops, grey=self.channels == 1)
+        image = self.images[k]
+        size = camera.scene_size(shot, self.crop_size)
+        if missing := max(0, size - min(image.shape[:2])):  # small pictures go on as mirrored
+            image = np.pad(image, ((0, missing), (0, missing), (0, 0)), mode="symmetric")
+        (scene,) = self._cut(crops, size, image)
+        target = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_noise)
+        input_noise = camera.draw_noise(shot, noise)
+        return *camera.two_exposures(
+            *(scene, self.crop_size, shot, input_noise, target, noise, target_noise)
+        ), 1

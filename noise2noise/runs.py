@@ -41,6 +41,7 @@ TRAINING = "training.json"  # inside a .keras file: what the network was trained
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on; prj_test.sb requeues on it
 CHECKPOINT_SECONDS = 60.0
+ADDED = {"optimizer": "adam"}  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 
 
@@ -149,7 +150,7 @@ class Run:
         differing = [
             f"{key} {earlier.get(key)!r} there, {value!r} now"
             for key, value in settings.items()
-            if key != "epochs" and earlier.get(key) != value
+            if key != "epochs" and earlier.get(key, ADDED.get(key)) != value
         ]
         if differing:
             raise InputError(

@@ -1,0 +1,90 @@
+"""Score networks on real photographs whose truth is known: pairs NAME_real.*, NAME_mean.*.
+
+    python benchmarks/real_photos.py FOLDER                       the camera network
+    python benchmarks/real_photos.py FOLDER gaussian-bsds300 camera-bsds300
+
+Such as the 15 crops of Nam et al. (CVPR 2016), where the truth is the mean of 500 exposures.
+Prints each picture's PSNR before and after, the means, and how many pictures got worse. CBM3D
+(`pip install bm3d`), at the noise it estimates, and OpenCV's non-local means stand beside them
+where they are installed.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import infer
+from noise2noise import metrics
+from noise2noise.errors import InputError, run_main
+from noise2noise.images import read_rgb
+from noise2noise.restore import restore
+
+
+def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Return the other denoisers that are installed: functions of a uint8 image."""
+    found = {}
+    if importlib.util.find_spec("bm3d"):
+        import bm3d
+        from skimage.restoration import estimate_sigma
+
+        def cbm3d(image):
+            sigma = float(np.mean(estimate_sigma(image / 255, channel_axis=-1)))
+            return metrics.to_8bit(bm3d.bm3d_rgb(image / 255, max(sigma, 1e-3)))
+
+        found["CBM3D"] = cbm3d
+    if importlib.util.find_spec("cv2"):
+        import cv2
+
+        found["OpenCV NLM"] = lambda image: cv2.fastNlMeansDenoisingColored(image, h=3, hColor=10)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", default=["camera-bsds300"], help="(%(default)s)")
+    args = parser.parse_args()
+    pairs = {
+        path: next(iter(path.parent.glob(path.stem.removesuffix("_real") + "_mean.*")), None)
+        for path in sorted(args.folder.glob("*_real.*"))
+    }
+    if not pairs or None in pairs.values():
+        raise InputError(f"{args.folder} holds no pairs NAME_real.*, NAME_mean.*")
+    restorers = {}
+    for name in args.names:
+        (trained, *_) = infer.find_models(*name.split("-", 1))
+        model = infer.load_model(trained.path)
+        restorers[name] = lambda image, model=model: restore(model, image)
+    restorers |= peers()
+    widths = [max(12, len(name)) for name in restorers]
+    print(
+        f"{'picture':28} {'noisy':>6}",
+        *(f"{n:>{w}}" for n, w in zip(restorers, widths, strict=True)),
+    )
+    rows = []
+    for path, truth in pairs.items():
+        image, true = read_rgb(path), read_rgb(truth)
+        row = [metrics.psnr(image, true)]
+        row += [metrics.psnr(restorer(image), true) for restorer in restorers.values()]
+        rows.append(row)
+        show(path.stem.removesuffix("_real"), row, widths)
+    show("mean", np.mean(rows, axis=0), widths)
+    worse = [sum(row[k] < row[0] for row in rows) for k in range(1, len(rows[0]))]
+    print(
+        f"{'worse than the input':35}", *(f"{n:>{w}}" for n, w in zip(worse, widths, strict=True))
+    )
+
+
+def show(name: str, row, widths: list[int]) -> None:
+    cells = (f"{value:{width}.2f}" for value, width in zip(row, [6, *widths], strict=True))
+    print(f"{name:28}", *cells, flush=True)
+
+
+if __name__ == "__main__":
+    run_main(main)

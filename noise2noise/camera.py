@@ -1,0 +1,278 @@
+"""The simulated camera: two exposures of one scene, as a camera would deliver them.
+
+A network trained on white noise restores white noise and nothing else; what people bring has
+been through a camera. Here a scene is taken back to the light that reached the sensor, gets the
+sensor's noise, and is developed as cameras do it. It stays Noise2Noise: the target is a second
+exposure with noise of its own, whose mean is the scene, and never a clean image.
+
+In scene-linear light v, the sensor's noise has the variance a v + b (shot noise and read noise,
+Foi et al. 2008), with log a uniform and log b = 2.18 log a + 1.20 + N(0, 0.26), as Brooks et al.
+2019 fitted it to photographs of the Darmstadt set. White balance, mosaic, demosaicing, gamma and
+JPEG around it follow Guo et al. 2019 (CBDNet). What a network learns to remove is the noise:
+the camera's demosaicing and sharpening are in the mean of the target as in the input.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+GAMMA = 2.2
+BLOCK = 8  # pixels on a side of JPEG's
+BORDER = 4  # pixels around a crop that demosaicing and sharpening need
+DARKEST = 2e-3  # of scene-linear light, where the gamma curve's slope is taken to end
+SHOT = 1e-4, 2e-2  # the range of a
+COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
+LUMINANCE = np.float32([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera and how it develops; all but the noise is the same for both exposures.
+
+    `gamma` is 1 for sensors whose values are stored as they are: microscopes, scanners, and the
+    white noise that others test with. `grey` sensors see one channel, and have no mosaic.
+    `demosaicing` is "bilinear", "edges" (directional, Hamilton and Adams 1997), or "" for a
+    sensor without a mosaic. `quality` is JPEG's, 0 for none.
+    """
+
+    gamma: float = GAMMA
+    grey: bool = False
+    exposure: float = 1.0
+    gains: tuple[float, float] = (1.0, 1.0)  # white balance of red and blue
+    demosaicing: str = ""
+    phase: tuple[int, int] = (0, 0)  # of the Bayer mosaic
+    chroma_blur: int = 0  # pixels of a box that in-camera denoising smooths colour with
+    sharpening: float = 0.0  # amount of an unsharp mask
+    scale: float = 1.0  # of the delivered picture
+    quality: int = 0
+    subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
+
+
+TEST = Camera(gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
+GREY_TEST = Camera(grey=True, quality=90)
+
+
+def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
+    """Draw a camera, for one pair of exposures; with `grey` one without colours for certain."""
+    draw = {
+        "grey": grey or rng.random() < 0.15,
+        "phase": tuple(rng.integers(2, size=2)),
+        "subsampling": int(rng.choice((0, 2))),
+        "quality": int(rng.integers(60, 100)),
+    }
+    if rng.random() < (0.5 if grey else 0.25):
+        share = 0.2 if grey else 0.4
+        draw |= {"gamma": 1, "demosaicing": str(rng.choice(("", "bilinear"), p=(0.75, 0.25)))}
+    else:
+        share = 0.6
+        draw |= {
+            "demosaicing": str(rng.choice(("", "bilinear", "edges"), p=(0.25, 0.4, 0.35))),
+            "exposure": rng.uniform(0.6, 1),
+            "gains": tuple(rng.uniform(1.2, 2.4, 2)),
+            "chroma_blur": int(rng.choice((3, 5))) if rng.random() < 0.15 else 0,
+            "sharpening": rng.uniform(0.2, 1) if rng.random() < 0.3 else 0.0,
+            "scale": rng.uniform(0.75, 1.25) if rng.random() < 0.2 else 1.0,
+        }
+    if draw["grey"]:
+        draw["demosaicing"] = ""
+    if rng.random() >= share:
+        draw["quality"] = 0
+    return Camera(**draw)
+
+
+def draw_noise(camera: Camera, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the sensor's (a, b): the noise of light v has the variance a v + b."""
+    if camera.gamma == 1:
+        white = (rng.uniform(0, 50) / 255) ** 2
+        if not camera.grey or rng.random() < 0.5:
+            return 0.0, white
+        a = np.exp(rng.uniform(*np.log(COUNTING)))
+        return a, white * rng.random() ** 4
+    log_a = rng.uniform(*np.log(SHOT))
+    return np.exp(log_a), np.exp(2.18 * log_a + 1.2 + rng.normal(0, 0.26))
+
+
+def scene_size(camera: Camera, size: int) -> int:
+    """Pixels on a side of the scene that a crop of `size` pixels is developed from."""
+    return int(np.ceil((size + BLOCK + 2 * BORDER) / camera.scale))
+
+
+def develop(
+    scene: np.ndarray, camera: Camera, noise: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Expose a scene once, and develop it up to the file.
+
+    Parameters
+    ----------
+    scene : float32 (height, width, 3) in [0, 1]
+        As displayed, gamma applied.
+    noise : (float, float)
+        The sensor's (a, b).
+
+    Returns
+    -------
+    float32 (height, width, 3), 1 channel for a grey camera; any value
+    """
+    light, gains = _light(scene, camera)
+    image = _render(light + _sensor_noise(light, noise, rng), gains, camera)
+    if camera.chroma_blur and not camera.grey:
+        luminance = image @ LUMINANCE[:, None]
+        image = luminance + _box(image - luminance, camera.chroma_blur)
+    return image
+
+
+def develop_target(
+    scene: np.ndarray, camera: Camera, noise: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Expose a scene once, with noise whose mean is 0 in the developed image too.
+
+    That is the scene as the camera renders it, and the sensor's noise through the slope of the
+    gamma curve there. Through the curve itself the mean would be darker than the scene (Jensen's
+    inequality). Arguments and result are those of `develop`.
+    """
+    light, gains = _light(scene, camera)
+    values = _sensor_noise(light, noise, rng) * gains
+    if camera.gamma != 1:
+        values *= np.maximum(light * gains, DARKEST) ** (1 / camera.gamma - 1) / camera.gamma
+    return _render(light, gains, camera) + _finish(values, camera)
+
+
+def _light(scene: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the light at the sensor, and the gains of its channels."""
+    light = scene @ LUMINANCE[:, None] if camera.grey and scene.shape[2] == 3 else scene
+    gains = np.ones(light.shape[2], np.float32)
+    if camera.gamma != 1:
+        if not camera.grey:
+            gains[[0, 2]] = camera.gains
+        light = light**camera.gamma * np.float32(camera.exposure) / gains
+    return light, gains
+
+
+def _sensor_noise(light, noise, rng) -> np.ndarray:
+    values = rng.standard_normal(light.shape, dtype=np.float32)
+    return values * np.sqrt(np.float32(noise[0]) * light + np.float32(noise[1]))
+
+
+def _render(light: np.ndarray, gains: np.ndarray, camera: Camera) -> np.ndarray:
+    """Develop the sensor's values; the gamma curve goes on below 0."""
+    if camera.demosaicing:
+        light = demosaic(mosaic(light, camera.phase), camera.phase, camera.demosaicing)
+    if camera.gamma != 1:
+        light = light * gains
+        light = np.sign(light) * np.abs(light) ** np.float32(1 / camera.gamma)
+    return _finish(light, camera)
+
+
+def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
+    """Scale and sharpen: both are linear, so they keep the mean of noise at 0."""
+    if camera.scale != 1:
+        image = _scaled(image, camera.scale)
+    if camera.sharpening:
+        image = image + np.float32(camera.sharpening) * (image - _box(image, 3))
+    return image
+
+
+def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return a developed image as a file holds it: clipped, in 8 bits, as JPEG if so: float32."""
+    image = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    if camera.quality:
+        file = io.BytesIO()
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        picture.save(file, "JPEG", quality=camera.quality, subsampling=camera.subsampling)
+        image = np.asarray(Image.open(file)).reshape(image.shape)
+    return np.divide(image, 255, dtype=np.float32)
+
+
+def two_exposures(scene, size, camera, noise, target_noise, rng, target_rng):
+    """Return the input and the target that a camera makes of a scene: float32 (size, size, 3).
+
+    The input is clipped and compressed; the target is not, or its mean would not be the scene.
+    """
+    shot = develop(scene, camera, noise, rng)
+    shot = deliver(shot[BORDER:-BORDER, BORDER:-BORDER], camera)
+    target = develop_target(scene, camera, target_noise, target_rng)
+    target = target[BORDER:-BORDER, BORDER:-BORDER]
+    top, left = rng.integers(BLOCK, size=2)  # pictures are cropped: JPEG's blocks begin anywhere
+    part = np.s_[top : top + size, left : left + size]
+    return shot[part], target[part]
+
+
+def corrupt(image: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray:
+    """Return an image as one stated camera delivers it, to test with: `TEST`, of noise (a, b).
+
+    Parameters
+    ----------
+    image : float32 (height, width, 3) in [0, 1], or grey (height, width, 1)
+    a : float
+        The shot noise's variance at full light; log b = 2.18 log a + 1.20.
+
+    Returns
+    -------
+    float32 (height, width, 3) in [0, 1], in steps of 1/255
+    """
+    noise = a, np.exp(2.18 * np.log(a) + 1.2)
+    camera = TEST if image.shape[2] == 3 else GREY_TEST
+    return deliver(develop(image, camera, noise, rng), camera)
+
+
+def mosaic(image: np.ndarray, phase: tuple[int, int]) -> np.ndarray:
+    """Keep of each pixel the one colour that a Bayer sensor (RGGB) sees: (height, width)."""
+    red_row, red_column = phase
+    seen = image[..., 1].copy()
+    seen[red_row::2, red_column::2] = image[red_row::2, red_column::2, 0]
+    seen[1 - red_row :: 2, 1 - red_column :: 2] = image[1 - red_row :: 2, 1 - red_column :: 2, 2]
+    return seen
+
+
+def demosaic(seen: np.ndarray, phase: tuple[int, int], method: str) -> np.ndarray:
+    """Fill in a Bayer mosaic: (height, width) to (height, width, 3).
+
+    "bilinear" takes the mean of each colour's nearest neighbours. "edges" first fills in green
+    along the direction in which the picture changes less, then red and blue by their differences
+    from green (Hamilton and Adams 1997).
+    """
+    red = np.zeros(seen.shape, bool)
+    red[phase[0] :: 2, phase[1] :: 2] = True
+    blue = np.zeros(seen.shape, bool)
+    blue[1 - phase[0] :: 2, 1 - phase[1] :: 2] = True
+    colored = red | blue
+    p = np.pad(seen, 2, mode="reflect")  # which keeps the mosaic's phase
+    up, down, left, right = p[1:-3, 2:-2], p[3:-1, 2:-2], p[2:-2, 1:-3], p[2:-2, 3:-1]
+    if method == "bilinear":
+        green = np.where(colored, (up + down + left + right) / 4, seen)
+        base = np.float32(0)
+    else:
+        vertical, horizontal = (
+            2 * seen - p[:-4, 2:-2] - p[4:, 2:-2],
+            2 * seen - p[2:-2, :-4] - p[2:-2, 4:],
+        )
+        steps = np.abs(left - right) + np.abs(horizontal) - np.abs(up - down) - np.abs(vertical)
+        along_rows = (left + right) / 2 + horizontal / 4
+        along_columns = (up + down) / 2 + vertical / 4
+        green = np.where(colored, np.where(steps < 0, along_rows, along_columns), seen)
+        base = green
+    channels = [_fill(seen - base, where) + base for where in (red, blue)]
+    return np.stack((channels[0], green, channels[1]), axis=2)
+
+
+def _fill(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Interpolate bilinearly what is known at every second pixel of every second row."""
+    p = np.pad(np.where(known, values, 0), 1, mode="reflect")
+    rows = p[:-2] + 2 * p[1:-1] + p[2:]
+    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 4
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    height, width = (int(np.ceil(n * scale)) for n in image.shape[:2])
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(image, 2, 0)]
+    return np.stack(
+        [np.asarray(c.resize((width, height), Image.Resampling.BICUBIC)) for c in channels], axis=2
+    )
+
+
+def _box(image: np.ndarray, size: int) -> np.ndarray:
+    """Mean over boxes of an odd size."""
+    return uniform_filter(image, (size, size, 0), mode="nearest")
