@@ -88,14 +88,8 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
         # Unpacked beside its place, so that moving a file there is one atomic step.
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
             new = Path(temporary)
-            with download.progress_bar() as progress:
-                download.fetch(
-                    url,
-                    new / "BSDS300-images.tgz",
-                    lambda part: unpack(part, new),
-                    progress,
-                    MAX_BYTES,
-                )
+            archive = new / "BSDS300-images.tgz"
+            download.fetch(url, archive, lambda part: unpack(part, new), MAX_BYTES)
             for path in sorted((new / "BSDS300").rglob("*")):
                 target = folder / path.relative_to(new / "BSDS300")
                 if path.is_dir():

@@ -7,9 +7,11 @@ A picture that is there and right is kept, a damaged one is fetched anew.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from noise2noise.errors import read_failure, run_main
+from noise2noise.files import sha256
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
 MAX_BYTES = 10_000_000  # the largest picture has 0.8 MB
@@ -46,8 +48,8 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
     """Fill `folder` with the 24 verified PNG files; `InputError` where that fails."""
     from noise2noise import download
 
-    def check(part: Path, expected: str) -> None:
-        if download.sha256(part) != expected:
+    def check(expected: str, part: Path) -> None:
+        if sha256(part) != expected:
             raise download.WrongContents(
                 f"the answer is not the Kodak picture but {download.describe_start(part)}"
             )
@@ -57,18 +59,13 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
         missing = [
             name
             for name, digest in FILES.items()
-            if not (folder / name).is_file() or download.sha256(folder / name) != digest
+            if not (folder / name).is_file() or sha256(folder / name) != digest
         ]
     except OSError as error:
         raise read_failure(folder, error) from None
-    with download.progress_bar() as progress:
-        pictures = progress.add_task(f"Kodak, {len(missing)} of 24 pictures", total=None)
-        for name in missing:
-            url = f"{base_url.rstrip('/')}/{name}"
-            download.fetch(
-                url, folder / name, lambda part, d=FILES[name]: check(part, d), progress, MAX_BYTES
-            )
-        progress.remove_task(pictures)
+    for name in missing:
+        url = f"{base_url.rstrip('/')}/{name}"
+        download.fetch(url, folder / name, partial(check, FILES[name]), MAX_BYTES)
     print(f"{folder}: 24 pictures, {len(missing)} of them fetched now, all verified")
 
 

@@ -30,6 +30,7 @@ from noise2noise.datasets import (
 )
 from noise2noise.errors import InputError, run_main
 from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
 
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
@@ -241,7 +242,7 @@ def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
         **{key: getattr(args, key) for key in keys.split()},
-        "start_from": args.start_from and runs.sha256(args.start_from),
+        "start_from": args.start_from and sha256(args.start_from),
         "precision": precision,
         "backend": backend,
     }

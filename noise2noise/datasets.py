@@ -3,7 +3,6 @@
 All are sequences of images, decoded when asked for and kept while there is room.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from noise2noise.cache import Cache
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError, read_failure
+from noise2noise.files import sha256
 from noise2noise.images import SUFFIXES, find_pictures, open_picture, read_picture, read_rgb
 
 NAMES = ("kodak", "bsds300", "deadleaves")
@@ -153,10 +153,7 @@ def fingerprint(*parts) -> dict[str, str]:
         sizes = {path: path.stat().st_size for path in paths}
         if sum(sizes.values()) > HASHED_BYTES:
             return {"/".join(path.parts[-2:]): f"{size} bytes" for path, size in sizes.items()}
-        return {
-            "/".join(path.parts[-2:]): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in paths
-        }
+        return {"/".join(path.parts[-2:]): sha256(path) for path in paths}
     except OSError as error:
         raise read_failure(path, error) from None
 

@@ -4,12 +4,11 @@ Noise2Noise needs two pictures of one scene whose noise is independent and whose
 same. Exposures that differ in brightness, or are shifted, teach the network that difference.
 """
 
-import hashlib
-
 import numpy as np
 
 from noise2noise.datasets import Scenes
 from noise2noise.errors import InputError
+from noise2noise.files import sha256
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
 MAX_SHIFT = 0.5  # pixels from which exposures are warned of
@@ -49,7 +48,7 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
     for number, (scene, exposures) in enumerate(zip(scenes.scenes, scenes, strict=True)):
         digests = {}
         for path in scene.paths:
-            twin = digests.setdefault(hashlib.sha256(path.read_bytes()).digest(), path)
+            twin = digests.setdefault(sha256(path), path)
             if twin is not path:
                 raise InputError(f"{path} and {twin} are the same file: remove one of them")
         first = _to_float(exposures[0])

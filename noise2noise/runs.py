@@ -8,7 +8,6 @@ Keras' `BackupAndRestore` repeats the epoch it was in and knows no history.
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -303,12 +302,6 @@ def metadata(device: str) -> dict:
         "python": platform.python_version(),
         **versions,
     }
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def archive(folder: Path) -> None:
