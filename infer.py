@@ -24,6 +24,7 @@ import numpy as np
 from noise2noise import images, runs
 from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
 from noise2noise.errors import InputError, run_main, write_failure
+from noise2noise.files import write_whole
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import SUFFIXES, read_rgb
 
@@ -293,9 +294,9 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     failed = 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
-        files = progress.add_task(f"{len(targets)} pictures", total=len(targets))
+        done = progress.add_task(f"{len(targets)} pictures", total=len(targets))
         for target, path in targets.items():
-            progress.advance(files)
+            progress.advance(done)
             try:
                 picture = images.read_picture(path)
             except InputError as error:
@@ -314,7 +315,7 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
             # A large picture is let go of before another one like it is encoded.
             picture, color, restored = replace(picture, pixels=None), None, None
             make_folder(target.parent)
-            runs.write_whole(target, images.encode(picture, pixels))
+            write_whole(target, images.encode(picture, pixels))
             if not args.compare and not console.is_interactive:
                 print(f"restored {target}", flush=True)
             progress.remove_task(tiles)

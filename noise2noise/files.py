@@ -1,10 +1,29 @@
 """What is asked of files of any kind; needs nothing that takes long to import."""
 
+import contextlib
 import hashlib
+import os
 from pathlib import Path
+
+from noise2noise.errors import write_failure
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a file so that it is there whole or as it was; `InputError` where it cannot be."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise write_failure(path, error) from None

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import platform
 import shlex
 import signal
@@ -25,6 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from noise2noise.errors import InputError, write_failure
+from noise2noise.files import write_whole
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 MODEL = "model.keras"
@@ -42,21 +42,6 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on; prj_test.sb requ
 CHECKPOINT_SECONDS = 60.0
 ADDED = {"optimizer": "adam"}  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
-
-
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file so that it is there whole or as it was; `InputError` where it cannot be."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise write_failure(path, error) from None
 
 
 def save_model(model, path: Path, training: dict) -> None:
