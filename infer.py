@@ -104,6 +104,8 @@ def find_models(
     found = []
     for name, path in files.items():
         training = runs.read_training(path)
+        if not training and path.name == runs.MODEL:  # of a run that an older version finished
+            training = (runs.read_settings(path.parent) or {}).get("settings", {})
         kind = training.get("filter", name.split("-")[0])
         # Without clean pictures there is nothing to show or score: captured must be asked for.
         wanted = kind == filter or (filter is None and (captured or kind in FILTERS))
