@@ -39,7 +39,7 @@ class NoisyDataset(keras.utils.PyDataset):
 
     Parameters
     ----------
-    images : sequence of uint8 (height, width, 3)
+    images : sequence of uint8 (height, width, 3), grey (height, width, 1)
         Such as `ImageFiles` or `DeadLeaves`; or a folder of image files.
     filter : Filter or str
         What corrupts the crops, one of `FILTERS`.
@@ -56,6 +56,8 @@ class NoisyDataset(keras.utils.PyDataset):
         (i, n): make only the i-th of n equal parts of each batch, for the i-th of n processes.
     workers : int
         Processes that make the batches ahead, for accelerators; 0: whoever asks makes them.
+    channels : int
+        Of the images: 3, or 1 for grey ones.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class NoisyDataset(keras.utils.PyDataset):
         repeat: bool = False,
         shard: tuple[int, int] = (0, 1),
         workers: int = 0,
+        channels: int = 3,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -89,6 +92,7 @@ class NoisyDataset(keras.utils.PyDataset):
         self.pairs = kind(
             *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
             stream=VALIDATION if repeat else TRAINING,
+            channels=channels,
         )
         self.steps = steps
         self.first_batch = first_batch

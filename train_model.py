@@ -13,6 +13,8 @@ same command goes on where it was stopped.
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from download_BSDS300 import download_BSDS300
@@ -42,12 +44,10 @@ OTHERWISE = (
 
 def main() -> int:
     args = parse_arguments()
-    noise = FILTERS.get(args.filter)  # none for captured exposures
     training, validation, noise_floor = open_images(args)
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
-    from data import original_errors
     from model import build_unet, load_unet
-    from noise2noise import backend, callbacks, plots
+    from noise2noise import backend, plots
 
     processes = backend.join_processes()
     start = load_unet(args.start_from) if args.start_from else None
@@ -56,37 +56,17 @@ def main() -> int:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
     batches, validation_batches = make_batches(args, training, validation, processes)
+    build = partial(build_unet, args.channels, args.channels)
     with backend.distribute(args.batch):
-        model = compile_model(args, start, run.settings["precision"])
-        callbacks.resume(run, model)
+        model = compile_model(args, build, start, run)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
-
-    with runs.stop_flag() as stop, original_errors(batches, validation_batches):
-        watching = [callbacks.CleanPSNR(noise, validation, build_unet)] if noise else []
-        if args.loss == "l0":
-            total_steps = args.epochs * args.steps
-            watching.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
-        every = args.checkpoint_steps
-        watching.append(callbacks.Checkpoint(run, args.steps, stop, every, processes))
-        if processes.chief:
-            watching += callbacks.tensorboard(run.folder / runs.TENSORBOARD)
-        try:
-            while run.epoch < args.epochs:
-                # An epoch that was interrupted is finished first, by a fit of its own.
-                batches.first_batch = run.epoch * args.steps + run.step
-                model.fit(
-                    batches,
-                    validation_data=validation_batches,
-                    initial_epoch=run.epoch,
-                    epochs=run.epoch + 1 if run.step else args.epochs,
-                    steps_per_epoch=args.steps - run.step,
-                    shuffle=False,  # the data set shuffles itself
-                    callbacks=watching,
-                    verbose=1 if sys.stdout.isatty() else 2,
-                )
-        except runs.Interrupted as stopped:
-            print(stopped, flush=True)
-            return runs.EXIT_INTERRUPTED
+    try:
+        with runs.stop_flag() as stop:
+            watching = make_callbacks(args, build, validation, model, run, processes, stop)
+            fit(args, model, batches, validation_batches, watching, run)
+    except runs.Interrupted as stopped:
+        print(stopped, flush=True)
+        return runs.EXIT_INTERRUPTED
 
     if processes.chief:
         run.write_history()
@@ -96,18 +76,23 @@ def main() -> int:
         plots.save_and_show(chart, run.folder / runs.CHART, show=False)
         backend.set_precision("float32")  # no trace in the file of the precision it trained in
         with backend.single_device():
-            trained = build_unet()
+            trained = build()
             trained.set_weights(model.get_weights())
             run.finish(trained, what_was_trained(args))
-        psnr = f"validation PSNR {run.history[-1]['val_psnr']:.2f} dB, " if noise else ""
-        print(f"{psnr}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+        psnr = run.history[-1].get("val_psnr")
+        print(f"validation PSNR {psnr:.2f} dB, " * (psnr is not None), end="")
+        print(f"the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
     return 0
 
 
 def open_images(args: argparse.Namespace):
-    """Return the training and validation images, and the noise floor of captured exposures."""
+    """Return the training and validation images, and the noise floor of captured exposures.
+
+    Exposures that are all grey make it a grey training.
+    """
     if args.filter == CAPTURED:
         training, validation = training_scenes(Path(args.dataset), args.crop)
+        args.channels = 1 if training.grey else 3
         warn_of_jpeg(training)
         check_exposures(training)
         return training, validation, check_exposures(validation, "validation")
@@ -118,7 +103,7 @@ def open_images(args: argparse.Namespace):
             download_BSDS300(BSDS300)
     except InputError as error:
         raise InputError(f"{error}. {OTHERWISE}") from None
-    return *training_images(args.dataset, args.crop, args.seed), None
+    return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
 def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> runs.Run:
@@ -154,7 +139,7 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     from noise2noise import backend
 
     workers = backend.default_workers() if args.workers is None else args.workers
-    size = {"batch_size": args.batch, "crop_size": args.crop}
+    size = {"batch_size": args.batch, "crop_size": args.crop, "channels": args.channels}
     size["shard"] = processes.index, processes.count
     steps = {"steps": args.steps, "seed": args.seed, "workers": workers}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "repeat": True}
@@ -166,39 +151,77 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     return make(training, **size, **steps), make(validation, **size, **validation_steps)
 
 
-def compile_model(args: argparse.Namespace, start, precision: str):
-    """Build the network, with the weights of the network `start` if there is one; compile it."""
-    from model import build_unet
-    from noise2noise import backend
+def compile_model(args: argparse.Namespace, build: Callable, start, run: runs.Run):
+    """Build the network, with the weights of the network `start` if there is one; compile it.
+
+    Its state is that of the run's checkpoint, if it has one.
+    """
+    from noise2noise import backend, callbacks
     from noise2noise.backend import keras
-    from noise2noise.callbacks import AnnealedL0
     from noise2noise.fused import fuse
     from noise2noise.muon import Muon
 
     with backend.quiet_stderr():  # it loads TensorFlow on every back end
         keras.utils.set_random_seed(args.seed)
-    backend.set_precision(precision)
+    backend.set_precision(run.settings["precision"])
     learning_rate = args.learning_rate
     if args.schedule == "cosine":
         total_steps = args.epochs * args.steps
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
-    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": AnnealedL0()}
-    model = build_unet()
+    model = build()
     if start:
+        if start.input_shape != model.input_shape:
+            raise InputError(f"{args.start_from} has not the {args.channels} channels of these")
         model.set_weights(start.get_weights())
     model = fuse(model)
-    clipping = {"global_clipnorm": args.clip_norm}
-    if args.optimizer == "muon":
-        optimizer = Muon(learning_rate, BETA1, BETA2, **clipping)
-    else:
-        optimizer = keras.optimizers.Adam(learning_rate, BETA1, BETA2, **clipping)
+    optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
+    losses = {
+        "l2": "mean_squared_error",
+        "l1": "mean_absolute_error",
+        "l0": callbacks.AnnealedL0(),
+    }
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm),
         loss=losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
     )
+    callbacks.resume(run, model)
     return model
+
+
+def make_callbacks(args: argparse.Namespace, build, validation, model, run, processes, stop):
+    """Return what happens between steps: PSNR, annealing, checkpoints, TensorBoard's log."""
+    from noise2noise import callbacks
+
+    made = []
+    if args.filter != CAPTURED:
+        made.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
+    if args.loss == "l0":
+        total_steps = args.epochs * args.steps
+        made.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
+    made.append(callbacks.Checkpoint(run, args.steps, stop, args.checkpoint_steps, processes))
+    return made + (callbacks.tensorboard(run.folder / runs.TENSORBOARD) if processes.chief else [])
+
+
+def fit(args: argparse.Namespace, model, batches, validation_batches, watching, run) -> None:
+    """Train, from where the run is to its end."""
+    from data import original_errors
+
+    with original_errors(batches, validation_batches):
+        while run.epoch < args.epochs:
+            # An epoch that was interrupted is finished first, by a fit of its own.
+            batches.first_batch = run.epoch * args.steps + run.step
+            model.fit(
+                batches,
+                validation_data=validation_batches,
+                initial_epoch=run.epoch,
+                epochs=run.epoch + 1 if run.step else args.epochs,
+                steps_per_epoch=args.steps - run.step,
+                shuffle=False,  # the data set shuffles itself
+                callbacks=watching,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
 
 
 def describe(args: argparse.Namespace, training, validation, run: runs.Run) -> str:
@@ -216,9 +239,10 @@ def describe(args: argparse.Namespace, training, validation, run: runs.Run) -> s
 
 
 def run_name(args: argparse.Namespace) -> str:
-    """FILTER-DATASET, with the loss if it is not the default one, and -clean."""
+    """FILTER-DATASET, with the loss if it is not the default one, -grey and -clean."""
     parts = [args.filter, dataset_name(args.dataset)]
     parts += [args.loss] if args.loss != args.default_loss else []
+    parts += ["grey"] if args.grey else []
     parts += ["clean"] if args.clean_targets else []
     return "-".join(parts)
 
@@ -237,7 +261,7 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer"
+    keys += " optimizer grey"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
@@ -256,6 +280,7 @@ def what_was_trained(args: argparse.Namespace) -> dict:
         "filter": args.filter,
         "loss": args.loss,
         "clean_targets": args.clean_targets,
+        "grey": args.channels == 1 or args.filter == "camera",
         "trained_on": sorted(set(seen)),
         "crops": before.get("crops", 0) + args.epochs * args.steps * args.batch,
     }
@@ -325,6 +350,11 @@ def parse_arguments() -> argparse.Namespace:
         metavar="MODEL",
         help="a trained network's .keras file, to train further (default: random weights)",
     )
+    add(
+        "--grey",
+        action="store_true",
+        help="train on the pictures' luminance, n = m = 1 (captured: where all are grey)",
+    )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
     add(
         "--seed",
@@ -359,7 +389,9 @@ def parse_arguments() -> argparse.Namespace:
         help="where the run's folder goes (default: runs)",
     )
     add(
-        "--name", type=plain_name, help="of the run's folder (default: FILTER-DATASET[-l1][-clean])"
+        "--name",
+        type=plain_name,
+        help="of the run's folder (default: FILTER-DATASET[-l1][-grey][-clean])",
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()
@@ -367,6 +399,9 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("captured takes a folder: python train_model.py captured FOLDER")
     if args.filter == CAPTURED and args.clean_targets:
         parser.error("captured has no clean targets")
+    if args.grey and args.filter == "text":
+        parser.error("text is written in colours: leave --grey out")
+    args.channels = 1 if args.grey else 3  # the network's n and m
     args.default_loss = "l2" if args.filter == CAPTURED else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
     return args

@@ -29,7 +29,7 @@ class CleanPSNR(keras.callbacks.Callback):
     Parameters
     ----------
     filter : Filter
-    images : sequence of uint8 (height, width, 3)
+    images : sequence of uint8 (height, width, channels)
     build : callable
         Makes a network like the one that is trained.
     """
@@ -115,7 +115,7 @@ def resume(run: Run, model: keras.Model) -> None:
     """Bring a compiled model to the state of the run's checkpoint, if it has one."""
     model.optimizer.build(model.trainable_variables)
     # Keras makes the metrics' variables with the first batch: have them before it.
-    nothing = np.zeros((1, 1, 1, 3), np.float32)
+    nothing = np.zeros((1, 1, 1, model.output_shape[-1]), np.float32)
     model.compute_metrics(nothing, nothing, nothing)
     if run.arrays:
         assign(run, "weights", model.weights)

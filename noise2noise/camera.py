@@ -19,13 +19,14 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
+from noise2noise.images import LUMINANCE
+
 GAMMA = 2.2
 BLOCK = 8  # pixels on a side of JPEG's
 BORDER = 4  # pixels around a crop that demosaicing and sharpening need
 DARKEST = 2e-3  # of scene-linear light, where the gamma curve's slope is taken to end
 SHOT = 1e-4, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
-LUMINANCE = np.float32([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)

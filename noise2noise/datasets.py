@@ -13,7 +13,15 @@ from noise2noise.cache import Cache
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError, read_failure
 from noise2noise.files import sha256
-from noise2noise.images import SUFFIXES, find_pictures, open_picture, read_picture, read_rgb
+from noise2noise.images import (
+    SUFFIXES,
+    find_pictures,
+    is_grey,
+    luminance,
+    open_picture,
+    read_picture,
+    read_rgb,
+)
 
 NAMES = ("kodak", "bsds300", "deadleaves")
 CAPTURED = "captured"  # stands where a filter does: real exposures instead of synthetic noise
@@ -42,7 +50,7 @@ def split(items: Sequence) -> tuple[list, list]:
 
 
 class ImageFiles:
-    """A sequence of picture files: `images[k]` is uint8 (height, width, 3).
+    """A sequence of picture files: `images[k]` is uint8 (height, width, 3), or 1 channel if grey.
 
     Safe to use from several threads.
 
@@ -54,9 +62,9 @@ class ImageFiles:
         all of it on access. It names the file.
     """
 
-    def __init__(self, paths: Sequence[Path], min_size: int = 1):
+    def __init__(self, paths: Sequence[Path], min_size: int = 1, grey: bool = False):
         self.paths = list(paths)
-        self._min_size = min_size
+        self._min_size, self._grey = min_size, grey
         if len(self.paths) < LARGE:
             for path in self.paths:
                 with open_picture(path) as picture:
@@ -66,7 +74,7 @@ class ImageFiles:
     def _read(self, k: int) -> np.ndarray:
         image = read_rgb(self.paths[k])
         self._check_size(self.paths[k], image.shape[1::-1])
-        return image
+        return luminance(image) if self._grey else image
 
     def _check_size(self, path: Path, size: tuple[int, int]) -> None:
         if min(size) < self._min_size:
@@ -83,7 +91,7 @@ class ImageFiles:
 
 
 def training_images(
-    dataset: str, crop_size: int, seed: int
+    dataset: str, crop_size: int, seed: int, grey: bool = False
 ) -> tuple[ImageFiles | DeadLeaves, Sequence[np.ndarray]]:
     """Open a set's training and validation images, of Kodak or BSDS300 once it is downloaded.
 
@@ -97,6 +105,8 @@ def training_images(
         Pixels on a side that every picture must have.
     seed : int
         Of the generated images.
+    grey : bool
+        Take their luminance, 1 channel.
 
     Raises
     ------
@@ -107,7 +117,8 @@ def training_images(
         validation = [
             dead_leaves(np.random.default_rng((seed, k, 1))) for k in range(DEADLEAVES_VALIDATION)
         ]
-        return DeadLeaves(seed), validation
+        validation = [luminance(image) for image in validation] if grey else validation
+        return DeadLeaves(seed, grey), validation
     folder = TRAINING.get(dataset, Path(dataset))
     if not folder.exists():
         raise InputError(f"{dataset} is neither {', '.join(NAMES)} nor a folder that exists")
@@ -118,7 +129,7 @@ def training_images(
             "at least, are needed"
         )
     training, validation = split(paths)
-    return ImageFiles(training, crop_size), ImageFiles(validation, crop_size)
+    return ImageFiles(training, crop_size, grey), ImageFiles(validation, crop_size, grey)
 
 
 def scored_paths(dataset: str) -> list[Path]:
@@ -225,7 +236,7 @@ def find_scenes(folder: Path) -> list[Scene]:
 class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
-    Images are uint8 or uint16, (height, width, 3), as stored.
+    Images are uint8 or uint16, (height, width, 3), as stored; 1 channel where `grey` is set.
 
     Raises
     ------
@@ -236,6 +247,7 @@ class Scenes:
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
         self.scenes = list(scenes)
         self.paths = [path for scene in self.scenes for path in scene.paths]
+        self.grey = False
         self._first = np.cumsum([0, *(len(scene.paths) for scene in self.scenes)])
         self._cached = Cache(self._read)
         for scene in self.scenes:
@@ -257,7 +269,8 @@ class Scenes:
                 )
 
     def _read(self, n: int) -> np.ndarray:
-        return np.ascontiguousarray(read_picture(self.paths[n]).color)
+        image = read_picture(self.paths[n]).color
+        return np.ascontiguousarray(image[..., :1] if self.grey else image)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -281,6 +294,9 @@ class Exposures(Sequence):
 
 
 def training_scenes(folder: Path, crop_size: int) -> tuple[Scenes, Scenes]:
-    """Open a folder's scenes for training and validation, split by scene."""
-    training, validation = split(find_scenes(folder))
-    return Scenes(training, crop_size), Scenes(validation, crop_size)
+    """Open a folder's scenes for training and validation, split by scene; grey if all are."""
+    parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
+    grey = all(is_grey(path) for part in parts for path in part.paths)
+    for part in parts:
+        part.grey = grey
+    return tuple(parts)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from noise2noise.cache import Cache
+from noise2noise.images import luminance
 
 SIZE = 256  # pixels on a side of a picture
 SUPERSAMPLING = 3  # a disc's edge is drawn at three times the resolution, then averaged
@@ -97,12 +98,13 @@ class DeadLeaves:
     CROPS_PER_IMAGE = 32  # a new image comes for every so many crops
     WINDOW = 48  # images that crops are taken from at a time
 
-    def __init__(self, seed: int):
-        self._seed = seed
+    def __init__(self, seed: int, grey: bool = False):
+        self._seed, self._grey = seed, grey
         self._cached = Cache(self._make)
 
     def _make(self, k: int) -> np.ndarray:
-        return dead_leaves(np.random.default_rng((self._seed, k)))
+        image = dead_leaves(np.random.default_rng((self._seed, k)))
+        return luminance(image) if self._grey else image
 
     def __getitem__(self, k: int) -> np.ndarray:
         return self._cached[k]

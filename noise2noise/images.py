@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 
 from noise2noise.errors import InputError, quiet_stderr
 
+LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 # Description, worker, model, orientation, resolution and its unit, software, date, artist,
@@ -332,3 +333,14 @@ def _encode_tiff16(picture: Picture, source: Image.Image, pixels: np.ndarray) ->
         software=False,
     )
     return file.getvalue()
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """Return uint8 RGB (height, width, 3) as grey: uint8 (height, width, 1)."""
+    return np.rint(image @ LUMINANCE[:, None]).astype(np.uint8)
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a picture is stored without colours; told by its header alone."""
+    with open_picture(path) as picture:
+        return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))

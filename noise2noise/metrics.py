@@ -43,7 +43,7 @@ def corrupt_for_score(
 
     Parameters
     ----------
-    original : uint8 (height, width, 3)
+    original : uint8 (height, width, channels)
     index : int
         Seeds the noise.
     strength : float, optional
@@ -51,7 +51,7 @@ def corrupt_for_score(
 
     Returns
     -------
-    float32 (height, width, 3), not clipped
+    float32 (height, width, channels), not clipped
     """
     clean = np.divide(original, 255, dtype=np.float32)
     strength = filter.test if strength is None else strength

@@ -36,6 +36,8 @@ class NoisyPairs:
     seed : int
     stream : int
         Of two with one seed and different streams, no batch has a draw in common.
+    channels : int
+        Of the images: 3, or 1 for grey ones.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class NoisyPairs:
         clean_targets: bool = False,
         seed: int = 0,
         stream: int = TRAINING,
+        channels: int = 3,
     ):
         self.images = images
         self.filter = filter
@@ -58,7 +61,7 @@ class NoisyPairs:
         self.weighted = bool(filter and filter.mask) and not clean_targets
         self.seed = seed
         self.stream = stream
-        self.channels = 1 if getattr(images, "grey", False) else 3
+        self.channels = channels
         count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
         # decoding: crops come from a window of so many images, which moves on.

@@ -40,7 +40,10 @@ TRAINING = "training.json"  # inside a .keras file: what the network was trained
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on; prj_test.sb requeues on it
 CHECKPOINT_SECONDS = 60.0
-ADDED = {"optimizer": "adam"}  # settings that older runs' files lack, and what they were
+ADDED = {
+    "optimizer": "adam",
+    "grey": False,
+}  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 
 
