@@ -9,7 +9,7 @@ In scene-linear light v, the sensor's noise has the variance a v + b (shot noise
 Foi et al. 2008), with log a uniform and log b = 2.18 log a + 1.20 + N(0, 0.26), as Brooks et al.
 2019 fitted it to photographs of the Darmstadt set. White balance, mosaic, demosaicing, gamma and
 JPEG around it follow Guo et al. 2019 (CBDNet). What a network learns to remove is the noise:
-the camera's demosaicing and sharpening are in the mean of the target as in the input.
+what the camera does to the scene itself is in the mean of the target as in the input.
 """
 
 import io
@@ -46,7 +46,7 @@ class Camera:
     demosaicing: str = ""
     phase: tuple[int, int] = (0, 0)  # of the Bayer mosaic
     chroma_blur: int = 0  # pixels of a box that in-camera denoising smooths colour with
-    sharpening: float = 0.0  # amount of an unsharp mask
+    sharpening: float = 0.0  # amount of an unsharp mask; below 0 it smooths, as denoising does
     scale: float = 1.0  # of the delivered picture
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
@@ -73,8 +73,8 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
             "demosaicing": str(rng.choice(("", "bilinear", "edges"), p=(0.25, 0.4, 0.35))),
             "exposure": rng.uniform(0.6, 1),
             "gains": tuple(rng.uniform(1.2, 2.4, 2)),
-            "chroma_blur": int(rng.choice((3, 5))) if rng.random() < 0.15 else 0,
-            "sharpening": rng.uniform(0.2, 1) if rng.random() < 0.3 else 0.0,
+            "chroma_blur": int(rng.choice((3, 5, 7))) if rng.random() < 0.3 else 0,
+            "sharpening": rng.uniform(-0.7, 1) if rng.random() < 0.4 else 0.0,
             "scale": rng.uniform(0.75, 1.25) if rng.random() < 0.2 else 1.0,
         }
     if draw["grey"]:
@@ -118,11 +118,7 @@ def develop(
     float32 (height, width, 3), 1 channel for a grey camera; any value
     """
     light, gains = _light(scene, camera)
-    image = _render(light + _sensor_noise(light, noise, rng), gains, camera)
-    if camera.chroma_blur and not camera.grey:
-        luminance = image @ LUMINANCE[:, None]
-        image = luminance + _box(image - luminance, camera.chroma_blur)
-    return image
+    return _render(light + _sensor_noise(light, noise, rng), gains, camera)
 
 
 def develop_target(
@@ -168,7 +164,10 @@ def _render(light: np.ndarray, gains: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Scale and sharpen: both are linear, so they keep the mean of noise at 0."""
+    """Smooth colours, scale, sharpen: all are linear, so they keep the mean of noise at 0."""
+    if camera.chroma_blur and not camera.grey:
+        luminance = image @ LUMINANCE[:, None]
+        image = luminance + _box(image - luminance, camera.chroma_blur)
     if camera.scale != 1:
         image = _scaled(image, camera.scale)
     if camera.sharpening:
