@@ -1,4 +1,4 @@
-"""Feed damaged and hostile pictures to NoisyDataset and to infer.py.
+"""Feed damaged and hostile pictures to NoisyDataset and to infer.py, with and without --restore.
 
     python benchmarks/damaged_images.py               500 pictures, some minutes
     python benchmarks/damaged_images.py --count 50
@@ -25,6 +25,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
+import tifffile
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import infer
 from data import NoisyDataset
 from model import build_unet
-from noise2noise import plots
+from noise2noise import images, plots
 from noise2noise.datasets import ImageFiles
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
@@ -49,13 +51,22 @@ SAVE = {  # what a sound file of each kind is saved as
     "progressive.jpg": {"format": "JPEG", "progressive": True},
     "tif": {"format": "TIFF"},
     "lzw.tif": {"format": "TIFF", "compression": "tiff_lzw"},
+    "rgb16.png": {},
+    "rgb16.tif": {},
     "bmp": {"format": "BMP"},
     "webp": {"format": "WEBP"},
 }
 
 
 def sound(kind: str) -> bytes:
-    picture = Image.fromarray(dead_leaves(np.random.default_rng(0), size=96))
+    pixels = dead_leaves(np.random.default_rng(0), size=96)
+    picture = Image.fromarray(pixels)
+    if kind == "rgb16.png":
+        return tf.io.encode_png(pixels.astype(np.uint16) * 257).numpy()
+    if kind == "rgb16.tif":
+        file = io.BytesIO()
+        tifffile.imwrite(file, pixels.astype(np.uint16) * 257)
+        return file.getvalue()
     if kind == "grey16.png":
         picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
     elif kind == "palette.png":
@@ -100,6 +111,11 @@ def something_else(rng: random.Random) -> bytes:
     return rng.choice((file.getvalue(), b"", b"GIF89a", b"<html>", rng.randbytes(3000)))
 
 
+def read_and_encode(path: Path) -> None:
+    picture = images.read_picture(path)
+    images.encode(picture, picture.pixels)
+
+
 def damaged_files(folder: Path, count: int, rng: random.Random):
     for number in range(count):
         kind = rng.choice(list(SAVE))
@@ -140,6 +156,7 @@ def main() -> int:
                 "infer.py": lambda path=path: infer.show(
                     trained, argparse.Namespace(image=path, strength=None, output=folder)
                 ),
+                "--restore": lambda path=path: read_and_encode(path),
             }
             for way, feed in ways.items():
                 signal.alarm(SECONDS)  # ends this process: a hang is a failure too

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
+import OpenImageIO as oiio
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -56,7 +56,7 @@ def expose(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), pixels[..., ::-1])
+    oiio.ImageBuf(pixels).write(str(path))
 
 
 class CleanPairs(CapturedPairs):

@@ -5,9 +5,9 @@
     python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it
     python benchmarks/speed.py quality      minutes from nothing to CBM3D's 30.34 dB
 
-Needs `pip install torch bm3d`. Every figure is the median of `--rounds`, in each of which every
-candidate gets a process of its own, one after the other, so that a machine that wanders is the
-same to all. Prints a table, and writes it to results/speed-NAME-MACHINE.md.
+Needs `pip install torch bm3d opencv-python-headless`. Every figure is the median of `--rounds`, in
+each of which every candidate gets a process of its own, one after the other, so that a machine
+that wanders is the same to all. Prints a table, and writes it to results/speed-NAME-MACHINE.md.
 """
 
 import argparse

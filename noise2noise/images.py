@@ -1,13 +1,14 @@
 """Pictures from and to files: found, decoded to 8-bit RGB to train on, or with all they hold.
 
 A picture is what a person has, a file; an image is its array. Needs Pillow and NumPy, so that
-bad input is reported before Keras is loaded. Pillow reads and writes what has 8 bits, and all
-metadata; colour pictures of 16 bits, which it would cut to 8, go through OpenCV and tifffile.
+bad input is reported before Keras is loaded. Pillow reads and writes what has 8 bits; OpenImageIO
+reads what has 16, of which Pillow would cut colours to 8, and writes it as PNG, tifffile as TIFF.
 """
 
 import contextlib
 import io
-import struct
+import re
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,17 +160,17 @@ def read_picture(path: Path) -> Picture:
     """Read a picture with all its bits; `InputError` names the file if it cannot be."""
     image = open_picture(path)
     try:
-        with image:
+        with image, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # whose others are a preview or a depth map
                 raise InputError(f"{path} holds {frames} pictures: save each as a file of its own")
             if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
                 raise InputError(f"{path} has 32 bits per value: save it with 16 or 8")
-            if image.format == "TIFF":
-                load(path, image)
             if _has_16_bits(path, image):
-                pixels = _read_16_bits(path, image)
+                pixels = _read_16_bits(path)
             else:
+                load(path, image)
                 pixels = np.asarray(_plain_mode(image))
             pixels = pixels.reshape(*pixels.shape[:2], -1)
             return Picture(path, "JPEG" if image.format == "MPO" else image.format, pixels)
@@ -186,18 +187,19 @@ def _has_16_bits(path: Path, image: Image.Image) -> bool:
     return False
 
 
-def _read_16_bits(path: Path, image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # grey, which Pillow reads whole
-        return np.asarray(image).astype(np.uint16)
-    import cv2
+def _read_16_bits(path: Path) -> np.ndarray:
+    """Read uint16, (height, width, channels), with alpha apart: not multiplied into the colours."""
+    import OpenImageIO as oiio
 
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    with quiet_stderr():  # what it says of damaged files
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("its 16-bit pixels cannot be decoded")
-    order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(pixels, order)
+    options = oiio.ImageSpec()
+    options.attribute("oiio:UnassociatedAlpha", 1)
+    with quiet_stderr():  # what libpng says of damaged files
+        file = oiio.ImageInput.open(str(path), options)
+        pixels = file and file.read_image(oiio.UINT16)
+    if pixels is None:
+        raise ValueError((file or oiio).geterror() or "its pixels cannot be decoded")
+    white_is_zero = file.spec().get_int_attribute("tiff:PhotometricInterpretation", 1) == 0
+    return ~pixels if white_is_zero else pixels
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
@@ -205,7 +207,6 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         if image.has_transparency_data and not image.mode.endswith("A"):
             return image.convert(image.mode + "A")
-        image.load()
         return image
     if image.mode == "1":
         return image.convert("L")
@@ -221,11 +222,11 @@ def encode(picture: Picture, pixels: np.ndarray) -> bytes:
     ----------
     pixels : of the shape and type of `picture.pixels`
     """
+    if pixels.dtype == np.uint16 and picture.format == "TIFF":
+        return _encode_tiff16(picture.path, pixels)
+    if pixels.dtype == np.uint16:
+        return _with_chunks(picture.path, _encode_png16(pixels))
     with open_picture(picture.path) as source:
-        if picture.format == "PNG":
-            return _encode_png(picture, pixels)
-        if pixels.dtype == np.uint16:
-            return _encode_tiff16(picture, source, pixels)
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
@@ -236,8 +237,8 @@ def encode(picture: Picture, pixels: np.ndarray) -> bytes:
             if sampling > -1:
                 options["subsampling"] = sampling
         elif picture.format == "WEBP":
-            lossless = b"VP8L" in riff_chunks(picture.path.read_bytes())
-            options |= {"lossless": lossless, "quality": JPEG_QUALITY}
+            pixel_chunk = re.search(rb"VP8[ L]", picture.path.read_bytes())  # VP8L: lossless
+            options |= {"lossless": pixel_chunk[0] == b"VP8L", "quality": JPEG_QUALITY}
         elif picture.format == "TIFF":
             options.pop("exif", None)
             compression = source.info.get("compression", "raw")
@@ -251,7 +252,8 @@ def encode(picture: Picture, pixels: np.ndarray) -> bytes:
             }
         file = io.BytesIO()
         Image.fromarray(_squeezed(pixels)).save(file, picture.format, **options)
-        return file.getvalue()
+        encoded = file.getvalue()
+    return _with_chunks(picture.path, encoded) if picture.format == "PNG" else encoded
 
 
 def upright(picture: Picture, color: np.ndarray) -> np.ndarray:
@@ -267,71 +269,63 @@ def _squeezed(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
-def _encode_png(picture: Picture, pixels: np.ndarray) -> bytes:
-    """Encode a PNG of 8 or 16 bits and give it the ancillary chunks of the source."""
-    if pixels.dtype == np.uint8 or pixels.shape[2] == 1:
-        file = io.BytesIO()
-        Image.fromarray(_squeezed(pixels)).save(file, "PNG")
-        encoded = file.getbuffer()
-    else:
-        import cv2
+def _encode_png16(pixels: np.ndarray) -> bytes:
+    import OpenImageIO as oiio
 
-        order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        encoded = cv2.imencode(".png", cv2.cvtColor(pixels, order))[1].data
-    kept = b"".join(
-        chunk for name, chunk in png_chunks(picture.path.read_bytes()) if name in KEPT_PNG_CHUNKS
-    )
-    header_end = 8 + 25  # the signature and IHDR
-    return b"".join((encoded[:header_end], kept, encoded[header_end:]))
+    pixels = np.ascontiguousarray(pixels)
+    height, width, channels = pixels.shape
+    spec = oiio.ImageSpec(width, height, channels, oiio.UINT16)
+    spec.attribute("oiio:UnassociatedAlpha", 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "restored.png")
+        file = oiio.ImageOutput.create("png")
+        if not (file.open(str(path), spec) and file.write_image(pixels) and file.close()):
+            raise InputError(f"cannot write {path}: {file.geterror()}")
+        return path.read_bytes()
 
 
-def png_chunks(contents: bytes):
-    """Yield (name, whole chunk) of a PNG file, in order."""
+def _with_chunks(path: Path, encoded: bytes) -> bytes:
+    """Put the source's metadata, byte for byte, in place of an encoded PNG's own.
+
+    OpenImageIO would lose some: it mixes texts with EXIF, drops XMP, maker notes and what comes
+    after the pixels, spoils texts beyond Latin-1, and says sRGB where the source says nothing.
+    """
+    kept = [chunk for name, chunk in _chunks(path.read_bytes()) if name in KEPT_PNG_CHUNKS]
+    header, *rest = (chunk for name, chunk in _chunks(encoded) if name.isupper())
+    return b"".join((encoded[:8], header, *kept, *rest))
+
+
+def _chunks(contents: bytes):
+    """Yield (name, whole chunk) of a PNG file, in order; names all in capitals hold the image."""
     place = 8
     while place + 12 <= len(contents):
-        length, name = struct.unpack(">I4s", contents[place : place + 8])
-        yield name, contents[place : place + 12 + length]
-        place += 12 + length
+        end = place + 12 + int.from_bytes(contents[place : place + 4])
+        yield contents[place + 4 : place + 8], contents[place:end]
+        place = end
 
 
-def riff_chunks(contents: bytes) -> list[bytes]:
-    """Return the names of a WebP file's chunks: VP8L holds lossless pixels."""
-    names, place = [], 12
-    while place + 8 <= len(contents):
-        name, length = struct.unpack("<4sI", contents[place : place + 8])
-        names.append(name)
-        place += 8 + length + length % 2
-    return names
-
-
-def _encode_tiff16(picture: Picture, source: Image.Image, pixels: np.ndarray) -> bytes:
+def _encode_tiff16(path: Path, pixels: np.ndarray) -> bytes:
     import tifffile
 
     file = io.BytesIO()
-    grey = pixels.shape[2] < 3
-    alpha = pixels.shape[2] in (2, 4)
-    tags = source.tag_v2
-    extra = []
-    for tag in KEPT_TIFF_TAGS:
-        if isinstance(tags.get(tag), str):
-            # As Pillow decoded it, so that any text's bytes stay as they were.
-            extra.append((tag, 2, 0, tags[tag].encode("latin-1", "replace"), True))
-        elif tag == 274 and tag in tags:
-            extra.append((tag, 3, 1, tags[tag], True))
-    resolution = [float(tags[tag]) for tag in (282, 283) if tag in tags]
-    tifffile.imwrite(
-        file,
-        _squeezed(pixels),
-        photometric=("miniswhite" if tags.get(262) == 0 else "minisblack") if grey else "rgb",
-        extrasamples=["unassalpha"] if alpha else None,
-        compression="zlib" if source.info.get("compression", "raw") != "raw" else None,
-        iccprofile=source.info.get("icc_profile"),
-        resolution=resolution if len(resolution) == 2 else None,
-        resolutionunit=tags.get(296),
-        extratags=extra,
-        metadata=None,
-        software=False,
-    )
+    with quiet_stderr(), tifffile.TiffFile(path) as source:  # what it logs of odd tags
+        page = source.pages[0]
+        cmyk = page.photometric == tifffile.PHOTOMETRIC.SEPARATED  # RGB by now
+        unit = page.resolutionunit
+        tifffile.imwrite(
+            file,
+            _squeezed(pixels),
+            byteorder=source.byteorder,  # that of the tags as they are
+            photometric="rgb" if pixels.shape[2] > 2 else "minisblack",
+            extrasamples=page.extrasamples or None,
+            compression="zlib" if page.compression != 1 else None,
+            iccprofile=None if cmyk else page.iccprofile,
+            resolution=page.resolution,
+            resolutionunit=unit if unit in (1, 2, 3) else None,  # None: damaged
+            extratags=[tag.astuple() for tag in page.tags if tag.code in KEPT_TIFF_TAGS],
+            metadata=None,
+            software=False,
+        )
     return file.getvalue()
 
 

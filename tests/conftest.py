@@ -38,6 +38,13 @@ def one_error_line(done: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
+def write_png16(path: Path, pixels: np.ndarray) -> None:
+    """Write uint16 pixels of 1 to 4 channels, not by the library that the project does it with."""
+    import tensorflow as tf
+
+    path.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """A folder of ten small pictures."""

@@ -2,10 +2,9 @@
 
 import shutil
 
-import cv2
 import numpy as np
 import pytest
-from conftest import SMALL, one_error_line, run_script
+from conftest import SMALL, one_error_line, run_script, write_png16
 from PIL import Image
 
 from data import CapturedDataset
@@ -14,6 +13,7 @@ from noise2noise.datasets import Scenes, find_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.images import read_picture
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -21,7 +21,7 @@ def expose(path, clean, rng, scale=1.0, shift=0):
     noisy = np.roll(clean, shift, 1) / 255 * scale + rng.normal(scale=0.05, size=clean.shape)
     deep = np.rint(noisy.clip(0, 1) * 65535).astype(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), deep[..., ::-1])
+    write_png16(path, deep)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
 
 def test_exposures_that_use_little_of_their_files_range_are_warned_of(folder):
     for path in folder.glob("scene*/*.png"):
-        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) // 16)
+        write_png16(path, read_picture(path).pixels // 16)
     lines = []
     check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "12 bits stored in 16" in lines[-1]

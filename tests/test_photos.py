@@ -1,11 +1,11 @@
 """People's own pictures: what goes in comes out as the same kind of file, restored."""
 
-import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 import tifffile
-from conftest import one_error_line, run_script
-from PIL import Image, ImageCms
+from conftest import one_error_line, run_script, write_png16
+from PIL import Image, ImageCms, PngImagePlugin
 
 from model import build_unet
 from noise2noise import images, plots
@@ -24,9 +24,16 @@ def pillow(array, **options):
     return lambda path: Image.fromarray(array).save(path, **options)
 
 
-def cv2_png(array):
-    order = [2, 1, 0, 3][: array.shape[2]]
-    return lambda path: cv2.imwrite(str(path), np.ascontiguousarray(array[..., order]))
+def png16(array):
+    return lambda path: write_png16(path, array)
+
+
+def write_lzw_tiff(path):
+    import OpenImageIO as oiio
+
+    image = oiio.ImageBuf(DEEP)
+    image.specmod().attribute("compression", "lzw")
+    assert image.write(str(path))
 
 
 def exif(orientation):
@@ -43,13 +50,22 @@ KINDS = {
     "rgba8.png": (pillow(RGBA), RGBA),
     "palette.png": (lambda path: Image.fromarray(RGB).quantize(64).save(path), None),
     "grey16.png": (pillow(DEEP[..., 0]), DEEP[..., :1]),
-    "rgb16.png": (cv2_png(DEEP), DEEP),
-    "rgba16.png": (cv2_png(RGBA16), RGBA16),
+    "rgb16.png": (png16(DEEP), DEEP),
+    "rgba16.png": (png16(RGBA16), RGBA16),
+    "greyalpha16.png": (png16(RGBA16[..., [0, 3]]), RGBA16[..., [0, 3]]),
     "rgb8.tif": (pillow(RGB, icc_profile=ICC, compression="tiff_lzw"), RGB),
     "grey8.tif": (pillow(RGB[..., 0]), RGB[..., :1]),
     "grey16.tif": (pillow(DEEP[..., 0]), DEEP[..., :1]),
     "rgb16.tif": (lambda path: tifffile.imwrite(path, DEEP, iccprofile=ICC), DEEP),
-    "rgb16lzw.tif": (lambda path: cv2.imwrite(str(path), DEEP[..., ::-1]), DEEP),
+    "rgb16lzw.tif": (write_lzw_tiff, DEEP),
+    "turned16.tif": (
+        lambda path: tifffile.imwrite(path, DEEP, extratags=[(274, 3, 1, 6, True)]),
+        DEEP,
+    ),
+    "white16.tif": (
+        lambda path: tifffile.imwrite(path, ~DEEP[..., 0], photometric="miniswhite"),
+        DEEP[..., :1],
+    ),
     "rgba16.tif": (
         lambda path: tifffile.imwrite(path, RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
         RGBA16,
@@ -111,6 +127,53 @@ def test_all_bits_are_read_and_written(tmp_path, name):
     np.testing.assert_array_equal(photo.pixels, pixels)
     (tmp_path / f"again.{name}").write_bytes(images.encode(photo, photo.pixels))
     np.testing.assert_array_equal(images.read_picture(tmp_path / f"again.{name}").pixels, pixels)
+    if name.endswith("16.png"):  # by another library than it was written with
+        decoded = tf.io.decode_png((tmp_path / f"again.{name}").read_bytes(), dtype=tf.uint16)
+        np.testing.assert_array_equal(decoded, pixels)
+
+
+@pytest.mark.parametrize("profile", [ICC, None])  # or an sRGB chunk
+@pytest.mark.parametrize("pixels", [RGB, RGBA, DEEP, RGBA16])
+def test_a_png_keeps_all_that_it_says(tmp_path, pixels, profile):
+    said = PngImagePlugin.PngInfo()
+    said.add(b"sRGB", b"\1")
+    said.add(b"gAMA", (45_455).to_bytes(4))
+    said.add(b"cHRM", np.array([31_270, 32_900, 64_000, 33_000] * 2, ">u4").tobytes())
+    said.add_text("Title", "caf\u00e9")
+    said.add_text("Comment", "long " * 100, zip=True)
+    said.add_itxt("Description", "5 \u00b5m, \u8272", lang="en", tkey="of what")
+    said.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta>\u00b5</x:xmpmeta>")
+    tags = exif(6)
+    tags.get_ifd(0x8769).update({0x927C: b"a maker's note\0", 0x829A: 0.005, 0xA434: "a lens"})
+    tags.get_ifd(0x8825).update({1: "N", 2: (10.0, 20.0, 30.5)})
+    options = {"pnginfo": said, "icc_profile": profile, "exif": tags, "dpi": (300, 240)}
+    Image.fromarray(RGB).save(tmp_path / "a.png", **options)
+    for source, target in ("ab", "bc"):  # first of the file with 8 bits, then of one of its kind
+        photo = images.read_picture(tmp_path / f"{source}.png")
+        (tmp_path / f"{target}.png").write_bytes(images.encode(photo, pixels))
+        written = tmp_path / f"{target}.png"
+        np.testing.assert_array_equal(images.read_picture(written).pixels, pixels)
+        with Image.open(tmp_path / "a.png") as a, Image.open(written) as b:
+            assert b.info == a.info
+            assert b.text == a.text
+            assert {"exif", "dpi", "gamma", "chromaticity", "xmp", "Title"} < set(b.info)
+            assert ("icc_profile" if profile else "srgb") in b.info
+            assert b.getexif()[0x0112] == 6
+
+
+def test_a_tiff_of_16_bits_keeps_all_that_it_says(tmp_path):
+    texts = [(270, "5 \u00b5m"), (271, "a camera"), (305, "a scanner"), (306, "2020")]
+    tags = [(tag, 2, 0, text.encode(), True) for tag, text in texts] + [(274, 3, 1, 8, True)]
+    options = {"iccprofile": ICC, "resolution": (118.11, 94.5), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(
+        tmp_path / "a.tif", DEEP, **options, extratags=tags, metadata=None, software=False
+    )
+    photo = images.read_picture(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes(images.encode(photo, photo.pixels))
+    with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(tmp_path / "b.tif") as b:
+        before, after = ({tag.code: tag.value for tag in file.pages[0].tags} for file in (a, b))
+    assert after == before | {273: after[273]}  # where its pixels are
+    assert {*images.KEPT_TIFF_TAGS, 34675} - set(after) == {272, 315, 33432}
 
 
 def test_an_input_is_never_overwritten(project, tmp_path):
