@@ -21,7 +21,7 @@ from noise2noise.errors import InputError, quiet_stderr
 LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
-# Description, worker, model, orientation, resolution and its unit, software, date, artist,
+# Description, maker, model, orientation, resolution and its unit, software, date, artist,
 # copyright: what a TIFF says of its picture rather than of its bytes.
 KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
