@@ -10,6 +10,7 @@ from conftest import run_script
 from model import build_unet
 from noise2noise.backend import keras
 from noise2noise.fused import fuse
+from noise2noise.muon import Muon
 
 # NAME and Nout as the report prints them.
 TABLE1 = """
@@ -85,3 +86,21 @@ def test_the_fused_network_is_the_same_function_of_the_same_weights(size):
     trained = model.predict_on_batch(x)
     assert np.abs(trained - expected).max() > 1e-3
     np.testing.assert_allclose(fused.predict_on_batch(x), trained, atol=3e-5)
+
+
+def test_muons_step_for_a_hidden_kernel_is_orthogonal_and_adams_is_taken_elsewhere():
+    kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
+    first = keras.Variable(np.zeros((3, 3, 3, 16), np.float32), name="first")
+    bias = keras.Variable(np.zeros(16, np.float32), name="bias")
+    optimizer = Muon(0.1)
+    optimizer.build([kernel, first, bias])
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=v.shape).astype(np.float32) for v in (kernel, first, bias)]
+    optimizer.apply(gradients, [kernel, first, bias])
+    step = -np.asarray(kernel).reshape(-1, 16)
+    singular = np.linalg.svd(step, compute_uv=False)
+    assert singular.max() / singular.min() < 2  # Newton and Schulz's five steps come that near
+    assert np.vdot(step, gradients[0].reshape(-1, 16)) > 0
+    assert np.sqrt(np.mean(step**2)) == pytest.approx(0.1 * 0.2, rel=0.3)  # Adam's usual size
+    for variable, gradient in ((first, gradients[1]), (bias, gradients[2])):
+        np.testing.assert_allclose(np.asarray(variable), -0.1 * np.sign(gradient), rtol=1e-2)

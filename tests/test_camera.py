@@ -1,0 +1,125 @@
+"""The simulated camera: what it promises of inputs, of targets, and of the mosaic between."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from noise2noise import camera
+from noise2noise.camera import Camera, demosaic, develop, develop_target, draw_camera, mosaic
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.filters import FILTERS
+from noise2noise.images import luminance
+from noise2noise.pairs import CameraPairs
+
+COPIES = 3000
+IMAGE = dead_leaves(np.random.default_rng(3), size=64)
+SCENE = IMAGE[:24, :24] / np.float32(255)
+CAMERAS = {
+    "bayer": Camera(gains=(2.0, 1.6), exposure=0.8, demosaicing="bilinear", phase=(0, 1)),
+    "edges, sharpened": Camera(demosaicing="edges", sharpening=0.8),
+    "scaled, colours smoothed": Camera(scale=0.8, chroma_blur=3),
+    "white noise": Camera(gamma=1, demosaicing="bilinear"),
+    "grey": Camera(grey=True, gamma=1),
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_the_mean_of_many_targets_is_the_scene_as_the_camera_renders_it(name):
+    shot = CAMERAS[name]
+    rng = np.random.default_rng(0)
+    targets = np.stack([develop_target(SCENE, shot, (5e-3, 1e-4), rng) for _ in range(COPIES)])
+    scene = develop(SCENE, shot, (0, 0), rng)
+    standard_error = targets.std(0, dtype=np.float64) / COPIES**0.5
+    off = (targets.mean(0, dtype=np.float64) - scene) / standard_error
+    assert np.abs(off).max() < 5
+    assert np.sqrt(np.mean(off**2)) == pytest.approx(1, abs=0.15)
+    assert targets.std(0).min() > 0  # none of it is clean
+
+
+def test_the_sensors_noise_is_what_the_formula_says():
+    shot = Camera(gamma=1)
+    rng = np.random.default_rng(0)
+    for brightness in (0.1, 0.9):
+        flat = np.full((200, 200, 3), brightness, np.float32)
+        image = develop(flat, shot, (0.01, 0.0004), rng)
+        assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "edges"])
+@pytest.mark.parametrize("phase", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_mosaic_keeps_what_the_sensor_saw_and_gradients_come_back(method, phase):
+    rows, columns = np.mgrid[:32, :32].astype(np.float32) / 100
+    image = np.stack((rows, 0.2 + columns, 0.1 + rows + columns), axis=2)
+    seen = mosaic(image, phase)
+    again = demosaic(seen, phase, method)
+    np.testing.assert_allclose(mosaic(again, phase), seen, atol=1e-6)
+    if method == "bilinear":
+        np.testing.assert_allclose(again[2:-2, 2:-2], image[2:-2, 2:-2], atol=1e-6)
+    grey = np.repeat(rows[..., None], 3, axis=2)
+    again = demosaic(mosaic(grey, phase), phase, method)
+    np.testing.assert_allclose(again[4:-4, 4:-4], grey[4:-4, 4:-4], atol=1e-6)
+
+
+def test_edges_beat_bilinear_on_a_picture():
+    image = dead_leaves(np.random.default_rng(0)) / np.float32(255)
+    errors = [
+        np.mean((demosaic(mosaic(image, (0, 0)), (0, 0), method) - image) ** 2)
+        for method in ("edges", "bilinear")
+    ]
+    assert errors[0] < errors[1] / 1.5
+
+
+def pairs(images, **options):
+    return CameraPairs(images, FILTERS["camera"], 32, 64, 5, **options)
+
+
+def test_inputs_are_as_files_hold_them_and_targets_are_not():
+    inputs, targets = pairs([dead_leaves(np.random.default_rng(k)) for k in range(4)]).make(
+        0, range(32)
+    )
+    assert inputs.shape == targets.shape == (32, 64, 64, 3)
+    levels = inputs * 255
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+    assert inputs.min() >= 0
+    assert inputs.max() <= 1
+    assert np.abs(targets * 255 - np.rint(targets * 255)).max() > 0.4
+    assert targets.min() < 0
+    grey = (inputs == inputs[..., :1]).all((1, 2, 3))
+    assert 0 < grey.sum() < 16
+    np.testing.assert_array_equal(targets[grey], np.repeat(targets[grey][..., :1], 3, -1))
+
+
+def test_clean_targets_belong_to_the_same_inputs():
+    images = [IMAGE] * 2  # smaller than a crop and what is around it, so mirrored
+    noisy, clean = (pairs(images, clean_targets=c).make(3, range(8)) for c in (False, True))
+    np.testing.assert_array_equal(noisy[0], clean[0])
+    assert not np.array_equal(noisy[1], clean[1])
+
+
+def test_grey_pictures_have_one_channel_and_no_mosaic():
+    rng = np.random.default_rng(0)
+    drawn = [draw_camera(rng, grey=True) for _ in range(200)]
+    assert all(shot.grey and not shot.demosaicing for shot in drawn)
+    assert {shot.gamma for shot in drawn} == {1, camera.GAMMA}
+    inputs, targets = pairs([luminance(IMAGE)], channels=1).make(0, range(4))
+    assert inputs.shape == targets.shape == (4, 64, 64, 1)
+
+
+def test_every_camera_gives_crops_of_the_size_asked_for():
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        shot = draw_camera(rng)
+        shot = dataclasses.replace(shot, scale=rng.uniform(0.75, 1.25))
+        size = camera.scene_size(shot, 32)
+        scene = np.zeros((size, size, 3), np.float32)
+        for image in camera.two_exposures(scene, 32, shot, (0, 0), (0, 0), rng, rng):
+            assert image.shape[:2] == (32, 32)
+
+
+def test_the_scored_noise_is_the_same_every_time():
+    noisy = [
+        FILTERS["camera"].corrupt(SCENE, 5e-3, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(noisy[0], noisy[1])
+    assert not np.array_equal(noisy[0], noisy[2])
