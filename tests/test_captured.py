@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL, one_error_line, run_script, write_png16
+from conftest import SMALL, call_script, one_error_line, write_png16
 from PIL import Image
 
 from data import CapturedDataset
@@ -160,7 +160,7 @@ def test_what_spoils_the_idea_is_refused_and_named(folder):
 
 
 def test_from_noisy_exposures_to_restored_files_with_two_commands(folder, tmp_path):
-    done = run_script("train_model.py", "captured", folder, *SMALL, "--output-dir", tmp_path / "r")
+    done = call_script("train_model.py", "captured", folder, *SMALL, "--output-dir", tmp_path / "r")
     assert "training scene scene0: 2 exposures" in done.stdout
     run = tmp_path / "r" / f"captured-{folder.name}"
     assert keras.saving.load_model(run / "model.keras").count_params() == 991_203
@@ -170,9 +170,9 @@ def test_from_noisy_exposures_to_restored_files_with_two_commands(folder, tmp_pa
 
 
 def test_captured_without_a_folder_says_how(tmp_path):
-    done = run_script("train_model.py", "captured", check=2)
+    done = call_script("train_model.py", "captured", check=2)
     assert "captured FOLDER" in done.stderr
-    line = one_error_line(run_script("train_model.py", "captured", tmp_path, check=2))
+    line = one_error_line(call_script("train_model.py", "captured", tmp_path, check=2))
     assert "at least two are needed" in line
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, one_error_line, run_script
+from conftest import REPOSITORY, call_script, one_error_line, run_script
 from PIL import Image
 
 import data
@@ -180,6 +180,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "left"])
 def test_processes_live_as_long_as_the_training_and_no_longer(pictures, tmp_path, end):
     script = tmp_path / "orphans.py"
@@ -322,18 +323,9 @@ def test_a_truncated_picture_ends_the_training_with_one_line(tmp_path, pictures)
     for path in pictures.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
-    done = run_script(
-        "train_model.py",
-        "gaussian",
-        tmp_path,
-        "--steps",
-        9,
-        "--crop",
-        32,
-        "--epochs",
-        1,
-        "--output-dir",
-        tmp_path / "runs",
+    done = call_script(
+        *("train_model.py", "gaussian", tmp_path, "--steps", 9, "--crop", 32, "--epochs", 1),
+        *("--output-dir", tmp_path / "runs"),
         check=2,
     )
     assert "3.png cannot be read as an image" in one_error_line(done)
@@ -357,11 +349,12 @@ def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bounds(monkeypa
 
 def test_python_data_py_shows_every_filter(tmp_path):
     output = tmp_path / "sheet.png"
-    assert str(output) in run_script("data.py", "--output", output).stdout
+    assert str(output) in call_script("data.py", "--output", output).stdout
     with Image.open(output) as figure:
         assert min(figure.size) > 600
 
 
+@pytest.mark.slow
 def test_damaged_pictures_end_in_a_result_or_one_line():
     """60 of the 500 files that `python benchmarks/damaged_images.py` makes."""
     assert "no failure" in run_script("benchmarks/damaged_images.py", "--count", 60).stdout

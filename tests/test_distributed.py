@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, run_script
+from conftest import REPOSITORY, call_script, model_weights, run_script
 
 from noise2noise.runs import CHECKPOINT, EXIT_INTERRUPTED
 
@@ -28,17 +28,12 @@ sys.exit(train_model.main())
 """
 
 
-def weights(folder):
-    import keras
-
-    return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
-
-
 def largest_difference(first, second) -> float:
-    pairs = zip(weights(first), weights(second), strict=True)
+    pairs = zip(model_weights(first), model_weights(second), strict=True)
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_two_devices_of_tensorflow_train_as_one(pictures, tmp_path):
     """Also where pixels have weights: the parts' losses must add up to the whole batch's."""
     arguments = ("bernoulli", str(pictures), *OPTIONS, "--output-dir", str(tmp_path))
@@ -99,6 +94,7 @@ def finish(processes, code: int = 0) -> list[str]:
     return [output for output, _ in outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_two_processes_train_as_one_also_after_an_interruption(
     pictures, tmp_path, jax_cache, how, undisturbed
@@ -136,11 +132,7 @@ def undisturbed(pictures, tmp_path_factory, jax_cache):
     return folder / "one", folder / "two"
 
 
-def test_several_processes_on_tensorflow_are_told_what_to_do(pictures, tmp_path):
-    done = run_script(
-        *("train_model.py", "gaussian", pictures, "--output-dir", tmp_path),
-        check=2,
-        KERAS_DISTRIBUTION_NUM_PROCESSES="2",
-        KERAS_BACKEND="tensorflow",
-    )
+def test_several_processes_on_tensorflow_are_told_what_to_do(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    done = call_script("train_model.py", "gaussian", pictures, "--output-dir", tmp_path, check=2)
     assert "KERAS_BACKEND=jax" in done.stderr.splitlines()[-1]

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import one_error_line, run_script
+from conftest import call_script, one_error_line
 from PIL import Image
 
 from model import build_unet
@@ -16,7 +16,7 @@ from noise2noise.restore import restore
 
 
 def infer(project, *arguments, **options):
-    return run_script(project / "infer.py", *arguments, **options)
+    return call_script(project / "infer.py", *arguments, **options)
 
 
 def test_without_bsds300_it_shows_matplotlibs_photo_and_says_so(project, tmp_path):

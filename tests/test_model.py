@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import call_script
 
 from model import build_unet
 from noise2noise.backend import keras
@@ -45,7 +45,7 @@ def test_its_layers_are_table_1(n, m):
 
 
 def test_python_model_py_prints_the_table():
-    lines = run_script("model.py").stdout.splitlines()
+    lines = call_script("model.py").stdout.splitlines()
     printed = [tuple(re.split(r"\s{2,}", line)[:2]) for line in lines[1 : len(ROWS) + 1]]
     assert printed == ROWS
     assert "991,203" in lines[-1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from conftest import one_error_line, run_script, write_png16
+from conftest import call_script, one_error_line, write_png16
 from PIL import Image, ImageCms, PngImagePlugin
 
 from model import build_unet
@@ -87,7 +87,7 @@ def round_trip(project, tmp_path_factory):
     for name, (write, _) in KINDS.items():
         write(source / name)
     before = {path: path.read_bytes() for path in source.iterdir()}
-    done = run_script(
+    done = call_script(
         *(project / "infer.py", "gaussian", "small", "--restore", source),
         *("--output", target, "--compare"),
     )
@@ -179,7 +179,7 @@ def test_a_tiff_of_16_bits_keeps_all_that_it_says(tmp_path):
 def test_an_input_is_never_overwritten(project, tmp_path):
     KINDS["rgb8.png"][0](tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    done = run_script(
+    done = call_script(
         *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.png"),
         *("--output", tmp_path),
         check=2,
@@ -194,15 +194,15 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     KINDS["rgb8.png"][0](tmp_path / "in/day 2/a.png")
     (tmp_path / "in/notes.txt").write_text("")
     command = ("gaussian", "small", "--restore", tmp_path / "in", "--output", tmp_path / "in/out")
-    done = run_script(project / "infer.py", *command)
+    done = call_script(project / "infer.py", *command)
     assert "left out 1 files of other kinds" in done.stdout
     assert "restored 2 of 2" in done.stdout
     made = [tmp_path / "in/out/a.png", tmp_path / "in/out/day 2/a.png"]
     made[0].write_text("someone's work")
-    done = run_script(project / "infer.py", *command)
+    done = call_script(project / "infer.py", *command)
     assert "2 files are there already and kept" in done.stdout
     assert made[0].read_text() == "someone's work"
-    run_script(project / "infer.py", *command, "--overwrite")
+    call_script(project / "infer.py", *command, "--overwrite")
     assert made[0].read_bytes() == made[1].read_bytes()
 
 
@@ -248,7 +248,7 @@ def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path)
     source.mkdir()
     KINDS["rgb8.png"][0](source / "good.png")
     (source / "bad.png").write_text("no picture")
-    done = run_script(
+    done = call_script(
         *(project / "infer.py", "gaussian", "small", "--restore", source),
         *("--output", tmp_path / "out"),
         check=2,

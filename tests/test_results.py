@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, run_script
+from conftest import REPOSITORY, call_script
 
 TEST = "BSDS300/images/test"
 MIRROR = Path(os.environ.get("MIRROR", REPOSITORY.parent / "shared/mirror"))
@@ -41,7 +41,7 @@ def rows(path: Path) -> list[list[str]]:
 @pytest.mark.parametrize("filter", ["gaussian", "bernoulli"])
 def test_published_scores_come_out_again_to_the_last_digit(first_pictures, tmp_path, filter):
     options = ("--models", REPOSITORY / "pretrained", "--output", tmp_path)
-    run_script("infer.py", filter, "bsds300", "--score", first_pictures, *options)
+    call_script("infer.py", filter, "bsds300", "--score", first_pictures, *options)
     published = rows(REPOSITORY / "results/scores-each.csv")
     _, *again = rows(tmp_path / "scores-each.csv")
     assert len(again) == COUNT

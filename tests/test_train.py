@@ -3,18 +3,24 @@
 import csv
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, one_error_line, run_script
+from conftest import SMALL, call_script, model_weights, one_error_line, run_script, weights_bytes
 from PIL import Image
 
+from noise2noise import runs
 from noise2noise.backend import keras
 
+ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
 
-def weights(folder):
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    return [array.tobytes() for array in model.get_weights()]
+
+def train(filter, dataset, *options, sizes=SMALL, output=None, run=call_script, **more):
+    """Train; with `output` into that folder."""
+    options += ("--output-dir", output) if output else ()
+    return run("train_model.py", filter, dataset, *sizes, *options, **more)
 
 
 def test_a_run_leaves_its_model_history_chart_settings_and_logs(trained):
@@ -44,40 +50,101 @@ def test_it_says_what_it_does_and_where_and_nothing_of_tensorflows(trained):
         assert noise not in output, output
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(
     trained, pictures, tmp_path
 ):
     for name, *options in (("same", "--workers", 2), ("other", "--seed", 1)):
-        run_script(
-            *("train_model.py", "gaussian", pictures, *SMALL, *options),
-            *("--output-dir", tmp_path, "--name", name),
-        )
-    assert weights(tmp_path / "same") == weights(trained)
-    assert weights(tmp_path / "other") != weights(trained)
+        train("gaussian", pictures, *options, "--name", name, output=tmp_path, run=run_script)
+    assert weights_bytes(tmp_path / "same") == weights_bytes(trained)
+    assert weights_bytes(tmp_path / "other") != weights_bytes(trained)
     same, first = ((folder / "history.csv").read_text() for folder in (tmp_path / "same", trained))
     assert same == first
 
 
+def test_more_epochs_go_on_from_a_finished_run_and_end_as_if_asked_for_at_once(
+    trained, pictures, tmp_path
+):
+    train("gaussian", pictures, "--epochs", 1, output=tmp_path)
+    done = train("gaussian", pictures, output=tmp_path)
+    assert "going on at epoch 2, step 1" in done.stdout
+    assert weights_bytes(tmp_path / trained.name) == weights_bytes(trained)
+    at_once, in_two = (
+        (folder / "history.csv").read_text() for folder in (trained, tmp_path / trained.name)
+    )
+    assert in_two == at_once
+
+
 def test_a_finished_run_says_so_and_does_nothing(trained, pictures):
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
-    done = run_script(
-        "train_model.py", "gaussian", pictures, *SMALL, "--output-dir", trained.parent
-    )
+    done = train("gaussian", pictures, output=trained.parent)
     assert "is finished" in done.stdout
     after = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     assert {path.name for path in before if before[path] != after[path]} <= {"lock"}
 
 
-def test_other_settings_are_refused_with_what_differs(trained, pictures):
-    done = run_script(
-        *("train_model.py", "gaussian", pictures, *SMALL, "--seed", 5, "--loss", "l2"),
-        *("--output-dir", trained.parent, "--batch", 4, "--name", trained.name),
-        check=2,
+def test_a_run_that_an_older_version_finished_is_finished(finished, pictures):
+    """It has left no checkpoint, which more epochs would need, and no list of pictures."""
+    (finished / "checkpoint.npz").unlink()
+    (finished / "pictures.json").unlink()
+    before = (finished / "model.keras").read_bytes()
+    assert "is finished" in train("gaussian", pictures, output=finished.parent).stdout
+    more = train("gaussian", pictures, "--epochs", 3, output=finished.parent, check=2)
+    line = one_error_line(more)
+    assert "keeps no checkpoint to go on from" in line
+    assert f"--start-from {finished / 'model.keras'}" in line
+    assert (finished / "model.keras").read_bytes() == before
+
+
+def test_fewer_epochs_than_are_done_are_refused(finished, pictures):
+    line = one_error_line(
+        train("gaussian", pictures, "--epochs", 1, output=finished.parent, check=2)
     )
-    line = one_error_line(done)
+    assert f"{finished} has 2 epochs already, more than 1" in line
+
+
+def test_other_settings_are_refused_with_what_differs(trained, pictures):
+    options = ("--seed", 5, "--loss", "l2", "--batch", 4, "--name", trained.name)
+    line = one_error_line(train("gaussian", pictures, *options, output=trained.parent, check=2))
     assert "seed 0 there, 5 now" in line
     assert "batch 2 there, 4 now" in line
     assert "--fresh" in line
+
+
+def remove(folder: Path) -> str:
+    (folder / "3.png").unlink()
+    return "3.png is gone"
+
+
+def add(folder: Path) -> str:
+    shutil.copy(folder / "3.png", folder / "a.png")
+    return "a.png is new"
+
+
+def change(folder: Path) -> str:
+    Image.fromarray(255 - np.asarray(Image.open(folder / "3.png"))).save(folder / "3.png")
+    return "3.png has other contents"
+
+
+@pytest.mark.parametrize("disturb", [remove, add, change])
+def test_pictures_that_changed_since_the_run_was_begun_are_named_and_the_run_left_alone(
+    finished, pictures, tmp_path, disturb
+):
+    folder = Path(shutil.copytree(pictures, tmp_path / pictures.name))
+    settings = json.loads((finished / "settings.json").read_text())
+    settings["settings"]["dataset"] = str(folder)  # as if the run had been begun here
+    (finished / "settings.json").write_text(json.dumps(settings))
+    assert "is finished" in train("gaussian", folder, output=finished.parent).stdout
+    named = disturb(folder)
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    for epochs in (2, 3):
+        line = one_error_line(
+            train("gaussian", folder, "--epochs", epochs, output=finished.parent, check=2)
+        )
+        assert f"{folder.name}/{named}" in line
+        assert "--fresh" in line
+    after = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -90,38 +157,90 @@ def test_other_settings_are_refused_with_what_differs(trained, pictures):
     ],
 )
 def test_the_other_filters_and_options_train(pictures, tmp_path, filter, options, name):
-    run_script("train_model.py", filter, pictures, *SMALL, *options, "--output-dir", tmp_path)
+    train(filter, pictures, *options, sizes=ONE_EPOCH, output=tmp_path)
     folder = tmp_path / name.replace("PICTURES", pictures.name)
     model = keras.saving.load_model(folder / "model.keras", compile=False)
     policies = {layer.dtype_policy.name for layer in model.layers}
     assert policies == {"float32"}  # whatever it was trained in
+    if "cosine" in options or filter == "impulse":  # whose settings depend on the epochs' number
+        options += ("--epochs", 2)
+        line = one_error_line(
+            train(filter, pictures, *options, sizes=ONE_EPOCH, output=tmp_path, check=2)
+        )
+        assert "planned for 1 epochs, not 2" in line
+        assert f"--start-from {folder / 'model.keras'}" in line
 
 
-# Adam divides by the gradient's own size, but for a term of 1e-7.
-@pytest.mark.parametrize("option", ["--learning-rate", "--clip-norm"])
-def test_a_trained_network_is_trained_further(trained, pictures, tmp_path, option):
-    start = trained / "model.keras"
-    tiny = (option, "1e-12", "--start-from", start, "--output-dir", tmp_path)
-    run_script("train_model.py", "gaussian", pictures, *SMALL, *tiny)
-    before, after = (
-        keras.saving.load_model(path, compile=False).get_weights()
-        for path in (start, tmp_path / trained.name / "model.keras")
-    )
-    for one, other in zip(before, after, strict=True):
+@pytest.fixture(scope="module")
+def further(trained, pictures, tmp_path_factory):
+    """The folder of a run that trains a network further, with --fresh where another run was."""
+    folder = tmp_path_factory.mktemp("further")
+    shutil.copytree(trained, folder / "b")
+    others = Path(shutil.copytree(pictures, folder / "others"))
+    options = ("--learning-rate", "1e-12", "--start-from", trained / "model.keras", "--fresh")
+    done = train("gaussian", others, *options, "--name", "b", sizes=ONE_EPOCH, output=folder)
+    assert f"the earlier run is now {folder / 'b.1'}" in done.stdout
+    return folder / "b"
+
+
+def assert_hardly_changed(before: Path, after: Path) -> None:
+    for one, other in zip(model_weights(before), model_weights(after), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_trained_network_is_trained_further(trained, further):
+    assert_hardly_changed(trained, further)
+
+
+@pytest.mark.slow
+def test_a_gradient_that_is_clipped_to_nothing_changes_nothing(trained, pictures, tmp_path):
+    # Adam divides by the gradient's own size, but for a term of 1e-7.
+    options = ("--clip-norm", "1e-12", "--start-from", trained / "model.keras")
+    train("gaussian", pictures, *options, output=tmp_path)
+    assert_hardly_changed(trained, tmp_path / trained.name)
+
+
+def test_fresh_keeps_the_old_run_under_another_name(trained, further):
+    old = further.with_name("b.1")
+    assert (old / "model.keras").read_bytes() == (trained / "model.keras").read_bytes()
+    assert (further / "model.keras").exists()
+
+
+def test_a_network_carries_what_it_was_trained_on_through_further_training(
+    trained, further, pictures, tmp_path
+):
+    first = {"filter": "gaussian", "loss": "l2", "clean_targets": False}
+    assert runs.read_training(trained / "model.keras") == first | {
+        "trained_on": [pictures.name],
+        "crops": 2 * 4 * 2,
+    }
+    assert runs.read_training(further / "model.keras") == first | {
+        "trained_on": sorted([pictures.name, "others"]),
+        "crops": 2 * 4 * 2 + 1 * 2 * 8,
+    }
+    # Scores of any of these pictures say so, whatever the model is called.
+    stranger = Path(shutil.copytree(pictures, tmp_path / "stranger"))
+    own = Path(shutil.copytree(pictures, tmp_path / "b"))  # the run's name, not seen by it
+    shutil.copy(further / "model.keras", tmp_path / "gaussian-b.keras")
+    sets = (pictures, further.parent / "others", stranger, own)
+    for path in [path for folder in (stranger, own) for path in folder.glob("[1-9].png")]:
+        path.unlink()
+    call_script("infer.py", "--models", tmp_path, "--score", *sets, "--output", tmp_path)
+    rows = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+    assert [row["note"] for row in rows] == ["trained on these", "trained on these", "", ""]
 
 
 def test_a_file_to_start_from_that_is_no_network_is_named(pictures, tmp_path):
     file = tmp_path / "notes.keras"
     file.write_text("no network")
-    options = ("--start-from", file, "--output-dir", tmp_path)
     line = one_error_line(
-        run_script("train_model.py", "gaussian", pictures, *SMALL, *options, check=None)
+        train("gaussian", pictures, "--start-from", file, output=tmp_path, check=None)
     )
     assert f"{file} cannot be loaded as a model" in line
     assert list(tmp_path.iterdir()) == [file]  # no run folder that stands in the way
 
 
+@pytest.mark.slow
 def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
     done = run_script(
         *("train_model.py", *SMALL, "--output-dir", tmp_path),
@@ -160,35 +279,28 @@ def test_help_answers_at_once():
 
 def test_a_folder_of_one_picture_is_refused(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "only.png")
-    line = one_error_line(run_script("train_model.py", "gaussian", tmp_path, check=2))
+    line = one_error_line(call_script("train_model.py", "gaussian", tmp_path, check=2))
     assert "holds one image" in line
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("")
-    done = run_script(
-        "train_model.py", "gaussian", pictures, "--output-dir", tmp_path / "file", check=2
-    )
+    done = train("gaussian", pictures, output=tmp_path / "file", check=2)
     assert str(tmp_path / "file") in one_error_line(done)
 
 
-def test_fresh_keeps_the_old_run_under_another_name(pictures, tmp_path):
-    for fresh in ((), ("--fresh",)):
-        run_script(
-            *("train_model.py", "gaussian", pictures, *SMALL, "--epochs", 1, *fresh),
-            *("--output-dir", tmp_path, "--name", "a"),
-        )
-    assert (tmp_path / "a.1/model.keras").read_bytes()
-    assert (tmp_path / "a/model.keras").exists()
+def test_a_lock_that_cannot_be_taken_is_named_for_what_it_is(finished, pictures):
+    (finished / "lock").unlink()
+    (finished / "lock").mkdir()
+    line = one_error_line(train("gaussian", pictures, output=finished.parent, check=2))
+    assert f"cannot write {finished / 'lock'}" in line
+    assert "another training" not in line
 
 
-def test_a_failed_download_names_the_way_to_train_without_a_network(project):
-    done = run_script(
-        project / "train_model.py",
-        *("gaussian", "kodak"),
-        check=2,
-        http_proxy="http://127.0.0.1:9",
-    )
+def test_a_failed_download_names_the_way_to_train_without_a_network(project, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    done = call_script(project / "train_model.py", "gaussian", "kodak", check=2)
     line = done.stderr.splitlines()[-1]
     assert "http://r0k.us/graphics/kodak/kodak/kodim01.png" in line
     assert "python train_model.py gaussian deadleaves" in line
