@@ -16,6 +16,7 @@ from PIL import Image
 
 import data
 from data import NoisyDataset
+from noise2noise import datasets, pairs
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.datasets import ImageFiles, split
@@ -213,6 +214,81 @@ def test_an_epoch_uses_all_pictures_alike(pictures):
     for i in range(len(dataset)):
         dataset[i]
     assert sorted(used) == sorted([*range(10)] * 2)  # 5 batches of 4 crops, 10 pictures
+
+
+class Decoded(ImageFiles):
+    """Notes every picture that is decoded, and every one that is used."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.decoded, self.used = [], []
+
+    def _read(self, k):
+        self.decoded.append(k)
+        return super()._read(k)
+
+    def __getitem__(self, k):
+        self.used.append(k)
+        return super().__getitem__(k)
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch) -> list[Path]:
+    """A hundred small pictures, which count as many, and a cache that has room for half."""
+    for module in (datasets, pairs):
+        monkeypatch.setattr(module, "LARGE", 100)
+    monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 50 * 32 * 32 * 3)
+    for k in range(100):
+        Image.fromarray(np.full((32, 32, 3), k, np.uint8)).save(tmp_path / f"{k:03}.png")
+    return find_pictures(tmp_path)
+
+
+def test_a_large_folder_is_cut_from_a_window_and_each_picture_decoded_once_a_pass(large):
+    images = Decoded(large)
+    dataset = NoisyDataset(images, "gaussian", batch_size=8, crop_size=32, steps=50)
+    crops, window, passes = dataset.pairs.crops_per_image, dataset.pairs.window, 2
+    for i in range(passes * len(large) * crops // 8):
+        dataset[i]
+    assert set(images.used) == set(range(100))
+    assert len(images.decoded) <= passes * 100 + window
+    for first in range(0, len(images.used), 80):  # crops of as many pictures as 80 / 8, and window
+        assert len(set(images.used[first : first + 80])) <= window + 80 / crops
+
+
+def test_no_picture_of_a_large_folder_is_decoded_by_two_processes(large):
+    stream = NoisyDataset(ImageFiles(large), "gaussian", batch_size=8, crop_size=32).pairs
+    decoded = [set(), set(), set()]
+    for number in range(20):
+        parts = [stream.shard(number, range(8), i, 3) for i in range(3)]
+        assert sorted(crop for part in parts for crop in part) == list(range(8))
+        chosen, _ = stream._sample_plan(number)
+        for i, part in enumerate(parts):
+            decoded[i] |= {int(chosen[crop]) for crop in part}
+    assert sum(map(len, decoded)) == len(set.union(*decoded)) > 24
+
+
+def test_a_large_folders_pictures_are_checked_when_they_are_used(large):
+    large[3].write_bytes(b"no image at all")
+    Image.new("RGB", (31, 32)).save(large[5])
+    images = ImageFiles(large, min_size=32)
+    with pytest.raises(InputError, match=r"003\.png cannot be read as an image"):
+        images[3]
+    with pytest.raises(InputError, match=r"005\.png has 31 x 32 pixels, fewer than .* 32"):
+        images[5]
+
+
+def test_validation_shares_no_noise_with_trainings_first_batch(tmp_path):
+    for name in "ab":
+        Image.new("RGB", (64, 64), "grey").save(tmp_path / f"{name}.png")
+    training, validation = (batches(tmp_path, repeat=repeat)[0] for repeat in (False, True))
+    fields = [
+        [(crop - 128 / 255).ravel() for array in batch for crop in array]
+        for batch in (training, validation)
+    ]
+    assert len(fields[0]) == len(fields[1]) == 8
+    for one in fields[0]:
+        for other in fields[1]:
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
 
 
 def test_the_split_is_by_picture_and_fixed(pictures):

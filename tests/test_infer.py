@@ -34,27 +34,33 @@ def test_one_model_on_ones_own_picture_of_any_size(project, pictures, tmp_path):
     assert "7.png, noisy 2" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def scored(project, pictures, tmp_path_factory):
+    """A folder of scores, and what the command printed."""
+    folder = tmp_path_factory.mktemp("scores")
+    return folder, infer(project, "--score", pictures, "--output", folder).stdout
+
+
 def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
-    project, pictures, tmp_path
+    project, pictures, tmp_path, scored
 ):
-    for folder in ("a", "b"):
-        done = infer(project, "--score", pictures, "--output", tmp_path / folder)
-    text = (tmp_path / "a/scores.csv").read_text()
-    assert text == (tmp_path / "b/scores.csv").read_text()
+    folder, printed = scored
+    text = (folder / "scores.csv").read_text()
     (row,) = csv.DictReader(text.splitlines())
     assert row["model"] == "gaussian-small"
     assert (
         19 < float(row["noisy PSNR"]) < 22
     )  # 20 log10(255 / 25) = 20.17, less what clipping takes
-    table = (tmp_path / "a/scores.md").read_text()
+    table = (folder / "scores.md").read_text()
     assert row["PSNR"] in table
-    assert table in done.stdout  # whole, however narrow the terminal is
-
-
-def test_a_score_is_the_protocols(project, trained, pictures, tmp_path):
-    """By hand: noise seeded by the picture's index, clipped, rounded, all channels, mean."""
+    assert table in printed  # whole, however narrow the terminal is
     infer(project, "--score", pictures, "--output", tmp_path)
-    (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+    assert (tmp_path / "scores.csv").read_text() == text
+
+
+def test_a_score_is_the_protocols(trained, pictures, scored):
+    """By hand: noise seeded by the picture's index, clipped, rounded, all channels, mean."""
+    (row,) = csv.DictReader((scored[0] / "scores.csv").read_text().splitlines())
     model = keras.saving.load_model(trained / "model.keras", compile=False)
     values = []
     for index, path in enumerate(sorted(pictures.glob("*.png"))):
@@ -131,3 +137,24 @@ def test_a_file_that_is_not_this_network_is_refused_with_one_line(project, pictu
         shutil.copy(path, target)
         line = one_error_line(infer(other, "--image", pictures / "1.png", check=2))
         assert str(target) in line, path
+
+
+class Buggy:
+    """A network that raises what `infer.py` must not take for a damaged picture."""
+
+    def compile(self, **options):
+        pass
+
+    def predict_on_batch(self, x):
+        raise ValueError("a bug")
+
+
+def test_a_bug_in_restoring_keeps_its_traceback_and_is_not_laid_on_the_picture(
+    project, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("noise2noise.fused.fuse", lambda model: Buggy())
+    paths = ("--restore", pictures / "1.png", "--output", tmp_path / "out")
+    done = infer(project, "gaussian", "small", *paths, check=1)
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "ValueError: a bug"
+    assert "cannot be read" not in done.stderr

@@ -32,6 +32,7 @@ ENVIRONMENT = os.environ | {
     "SLURM_CONF": os.environ.get("SLURM_CONF", str(OURS)),
     "TRAIN_ON_CPU": "1",  # the GPU that this SLURM grants is a pretended one
 }
+pytestmark = pytest.mark.slow
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 SMALL = ["--batch", "4", "--crop", "32"]
 RUN = ["--epochs", "2", "--steps", "60", "--checkpoint-steps", "10", *SMALL]
@@ -53,8 +54,10 @@ def no_slurm() -> bool:
         return True
 
 
-if no_slurm():
-    pytest.skip("no SLURM answers: as root, bash tests/slurm.sh start", allow_module_level=True)
+@pytest.fixture(scope="module", autouse=True)
+def slurm():
+    if no_slurm():
+        pytest.skip("no SLURM answers: as root, bash tests/slurm.sh start")
 
 
 def poll(condition, seconds: float, what: str):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SMALL, call_script, model_weights, one_error_line, run_script, weights_bytes
+from filelock import FileLock
 from PIL import Image
 
 from noise2noise import runs
@@ -295,6 +296,12 @@ def test_a_lock_that_cannot_be_taken_is_named_for_what_it_is(finished, pictures)
     line = one_error_line(train("gaussian", pictures, output=finished.parent, check=2))
     assert f"cannot write {finished / 'lock'}" in line
     assert "another training" not in line
+
+
+def test_a_run_that_another_training_holds_is_refused(finished, pictures):
+    with FileLock(finished / "lock"):
+        line = one_error_line(train("gaussian", pictures, output=finished.parent, check=2))
+    assert f"another training runs in {finished}" in line
 
 
 def test_a_failed_download_names_the_way_to_train_without_a_network(project, monkeypatch):
