@@ -80,8 +80,8 @@ def main() -> int:
             trained.set_weights(model.get_weights())
             run.finish(trained, what_was_trained(args))
         psnr = run.history[-1].get("val_psnr")
-        print(f"validation PSNR {psnr:.2f} dB, " * (psnr is not None), end="")
-        print(f"the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+        reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
+        print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
     return 0
 
 
