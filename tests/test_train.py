@@ -153,7 +153,6 @@ def test_pictures_that_changed_since_the_run_was_begun_are_named_and_the_run_lef
     [
         ("bernoulli", (), "bernoulli-PICTURES"),
         ("impulse", (), "impulse-PICTURES"),  # with L0
-        ("text", ("--loss", "l1", "--schedule", "cosine"), "text-PICTURES-l1"),
         ("poisson", ("--clean-targets", "--precision", "bfloat16"), "poisson-PICTURES-clean"),
     ],
 )
@@ -163,25 +162,21 @@ def test_the_other_filters_and_options_train(pictures, tmp_path, filter, options
     model = keras.saving.load_model(folder / "model.keras", compile=False)
     policies = {layer.dtype_policy.name for layer in model.layers}
     assert policies == {"float32"}  # whatever it was trained in
-    if "cosine" in options or filter == "impulse":  # whose settings depend on the epochs' number
-        options += ("--epochs", 2)
-        line = one_error_line(
-            train(filter, pictures, *options, sizes=ONE_EPOCH, output=tmp_path, check=2)
-        )
-        assert "planned for 1 epochs, not 2" in line
-        assert f"--start-from {folder / 'model.keras'}" in line
+
+
+FURTHER = ("--loss", "l1", "--schedule", "cosine", "--learning-rate", "1e-12")
 
 
 @pytest.fixture(scope="module")
 def further(trained, pictures, tmp_path_factory):
     """The folder of a run that trains a network further, with --fresh where another run was."""
     folder = tmp_path_factory.mktemp("further")
-    shutil.copytree(trained, folder / "b")
     others = Path(shutil.copytree(pictures, folder / "others"))
-    options = ("--learning-rate", "1e-12", "--start-from", trained / "model.keras", "--fresh")
-    done = train("gaussian", others, *options, "--name", "b", sizes=ONE_EPOCH, output=folder)
-    assert f"the earlier run is now {folder / 'b.1'}" in done.stdout
-    return folder / "b"
+    run = Path(shutil.copytree(trained, folder / "text-others-l1"))
+    options = (*FURTHER, "--start-from", trained / "model.keras", "--fresh")
+    done = train("text", others, *options, sizes=ONE_EPOCH, output=folder)
+    assert f"the earlier run is now {run}.1" in done.stdout
+    return run
 
 
 def assert_hardly_changed(before: Path, after: Path) -> None:
@@ -202,30 +197,42 @@ def test_a_gradient_that_is_clipped_to_nothing_changes_nothing(trained, pictures
 
 
 def test_fresh_keeps_the_old_run_under_another_name(trained, further):
-    old = further.with_name("b.1")
+    old = further.with_name(f"{further.name}.1")
     assert (old / "model.keras").read_bytes() == (trained / "model.keras").read_bytes()
     assert (further / "model.keras").exists()
 
 
+def test_more_epochs_than_a_falling_rate_was_planned_for_are_refused(trained, further):
+    before = (further / "model.keras").read_bytes()
+    options = (*FURTHER, "--start-from", trained / "model.keras", "--epochs", 2)
+    others, sizes = further.parent / "others", {"sizes": ONE_EPOCH}
+    line = one_error_line(train("text", others, *options, **sizes, output=further.parent, check=2))
+    assert "planned for 1 epochs, not 2" in line
+    assert f"--start-from {further / 'model.keras'}" in line
+    assert (further / "model.keras").read_bytes() == before
+
+
 def test_a_network_carries_what_it_was_trained_on_through_further_training(
-    trained, further, pictures, tmp_path
+    trained, further, pictures
 ):
-    first = {"filter": "gaussian", "loss": "l2", "clean_targets": False}
-    assert runs.read_training(trained / "model.keras") == first | {
-        "trained_on": [pictures.name],
-        "crops": 2 * 4 * 2,
+    assert runs.read_training(trained / "model.keras") == {
+        **{"filter": "gaussian", "loss": "l2", "clean_targets": False, "grey": False},
+        **{"trained_on": [pictures.name], "crops": 2 * 4 * 2},
     }
-    assert runs.read_training(further / "model.keras") == first | {
-        "trained_on": sorted([pictures.name, "others"]),
-        "crops": 2 * 4 * 2 + 1 * 2 * 8,
+    assert runs.read_training(further / "model.keras") == {
+        **{"filter": "text", "loss": "l1", "clean_targets": False, "grey": False},
+        **{"trained_on": sorted([pictures.name, "others"]), "crops": 2 * 4 * 2 + 1 * 2 * 8},
     }
-    # Scores of any of these pictures say so, whatever the model is called.
-    stranger = Path(shutil.copytree(pictures, tmp_path / "stranger"))
-    own = Path(shutil.copytree(pictures, tmp_path / "b"))  # the run's name, not seen by it
-    shutil.copy(further / "model.keras", tmp_path / "gaussian-b.keras")
-    sets = (pictures, further.parent / "others", stranger, own)
-    for path in [path for folder in (stranger, own) for path in folder.glob("[1-9].png")]:
-        path.unlink()
+
+
+def test_scores_of_pictures_that_a_network_was_trained_on_say_so_whatever_it_is_called(
+    further, pictures, tmp_path
+):
+    shutil.copy(further / "model.keras", tmp_path / "text-stranger.keras")
+    sets = [tmp_path / name for name in (pictures.name, "others", "stranger", "text-stranger")]
+    for folder in sets:
+        folder.mkdir()
+        shutil.copy(pictures / "1.png", folder)
     call_script("infer.py", "--models", tmp_path, "--score", *sets, "--output", tmp_path)
     rows = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert [row["note"] for row in rows] == ["trained on these", "trained on these", "", ""]
