@@ -101,7 +101,8 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
         batches(pictures, shard=(0, 3))
 
 
-@pytest.mark.parametrize("filter", ["bernoulli", pytest.param("text", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("filter", ["bernoulli", "text"])
 def test_processes_make_the_same_stream(pictures, filter):
     expected = [batches(pictures, filter)[i] for i in range(12)]
     dataset = batches(pictures, filter, workers=3)  # which cannot share 4 crops equally

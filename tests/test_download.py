@@ -318,6 +318,7 @@ def test_full_disk(tmp_path, script, data):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [KODAK, BSDS300])
 def test_ctrl_c_in_the_middle_of_an_answer(tmp_path, script):
     sent, ended = threading.Event(), threading.Event()
@@ -393,6 +394,7 @@ def test_kodak_503_twice(tmp_path):
 
 
 @needs_mirror
+@pytest.mark.slow
 def test_kodak_twice_at_once(tmp_path):
     kodak_without(tmp_path, "kodim01.png", "kodim02.png", "kodim03.png")
     together = threading.Barrier(2, timeout=10)

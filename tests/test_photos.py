@@ -272,7 +272,7 @@ def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path)
     [
         pytest.param((500, 700), marks=pytest.mark.slow),
         pytest.param((1000, 420), marks=pytest.mark.slow),
-        (333, 512),
+        pytest.param((333, 512), marks=pytest.mark.slow),
         (416, 388),
     ],
 )

@@ -38,7 +38,7 @@ def rows(path: Path) -> list[list[str]]:
         return [[row[0], *row[2:]] for row in csv.reader(file)]
 
 
-@pytest.mark.parametrize("filter", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("filter", ["gaussian", pytest.param("bernoulli", marks=pytest.mark.slow)])
 def test_published_scores_come_out_again_to_the_last_digit(first_pictures, tmp_path, filter):
     options = ("--models", REPOSITORY / "pretrained", "--output", tmp_path)
     call_script("infer.py", filter, "bsds300", "--score", first_pictures, *options)
