@@ -38,13 +38,15 @@ EACH_COLUMNS = ("model", "pictures", "file", *COLUMNS[2:7])
 class Trained:
     """A trained model's file, and what it was trained for: no filter for captured pictures.
 
-    `trained_on` names the sets whose pictures it has seen.
+    `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
+    them.
     """
 
     name: str
     filter: Filter | None
     path: Path
     trained_on: tuple[str, ...] = ()
+    grey: bool = False
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -114,7 +116,8 @@ def find_models(
             dataset is None or dataset in names or Path(dataset).resolve().name in names
         ):
             trained_on = tuple(training.get("trained_on", ()))
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on))
+            grey = bool(training.get("grey"))
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey))
     if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
         raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
@@ -167,11 +170,12 @@ def show(models: list[Trained], args: argparse.Namespace) -> None:
     rows = []
     for trained in models:
         model = load_model(trained.path)
-        noisy = metrics.corrupt_for_score(trained.filter, clean, 0, args.strength)
-        pictures = [metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))]
-        decibels = [metrics.psnr(picture, clean) for picture in pictures]
-        captions = [f"{value:.2f} dB" for value in decibels]
-        rows.append((trained.name, list(zip([*pictures, clean], [*captions, name], strict=True))))
+        true = images.luminance(clean) if model.output_shape[-1] == 1 else clean
+        noisy = metrics.corrupt_for_score(trained.filter, true, 0, args.strength)
+        pair = [metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))]
+        captions = [f"{metrics.psnr(image, true):.2f} dB" for image in pair]
+        shown = (np.broadcast_to(image, clean.shape) for image in (*pair, true))
+        rows.append((trained.name, list(zip(shown, [*captions, name], strict=True))))
         print(f"{trained.name}: {name}, noisy {captions[0]}, restored {captions[1]}", flush=True)
     plots.save_and_show(plots.table2(rows), args.output / "table2.png")
 
@@ -196,6 +200,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 task = progress.add_task(f"{trained.name} on {dataset}", total=len(paths))
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
+                    clean = images.luminance(clean) if model.output_shape[-1] == 1 else clean
                     noisy = metrics.corrupt_for_score(trained.filter, clean, index, args.strength)
                     pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))
                     values.append(
@@ -293,7 +298,7 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     from noise2noise import plots
     from noise2noise.restore import restore
 
-    failed = 0
+    failed, said = 0, False
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
         done = progress.add_task(f"{len(targets)} pictures", total=len(targets))
@@ -306,12 +311,20 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
                 failed += 1
                 continue
             color = picture.color
+            if picture.pixels.shape[2] < 3 and not trained.grey and not said:
+                said = True
+                print(
+                    f"{path} is grey, and {trained.name} was trained on colour pictures only",
+                    flush=True,
+                )
+            if picture.pixels.shape[2] < 3 and model.output_shape[-1] == 1:
+                color = color[..., :1]
             tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
             restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
             pixels = picture.with_color(restored)
             if args.compare:
                 after = replace(picture, pixels=pixels).color
-                shown = [images.upright(picture, image) for image in (color, after)]
+                shown = [images.upright(picture, image) for image in (picture.color, after)]
                 comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
                 plots.save_and_show(plots.compare(*shown), comparison, show=False)
             # A large picture is let go of before another one like it is encoded.

@@ -18,9 +18,11 @@ def restore(
     model,
     image: np.ndarray,
     max_tile: int = MAX_TILE,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Restore an image of any size.
+
+    A network for grey images restores the channels of others one by one.
 
     It is reflect-padded to a multiple of 32 and cropped back. Large images go through in
     tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
@@ -29,8 +31,8 @@ def restore(
     Parameters
     ----------
     model : keras.Model
-        Or anything with its `predict_on_batch`.
-    image : (height, width, 3)
+        Or anything with its `predict_on_batch` and `output_shape`.
+    image : (height, width, channels)
         float32, about [0, 1], and may go beyond; or uint8 or uint16.
     max_tile : int
         Pixels on a tile's side, more than twice `HALO`.
@@ -39,10 +41,14 @@ def restore(
 
     Returns
     -------
-    (height, width, 3)
+    (height, width, channels)
         float32, not clipped; or, for an image of integers, clipped and rounded to its type.
     """
-    height, width = image.shape[:2]
+    height, width, channels = image.shape
+    if model.output_shape[-1] == 1 < channels:
+        parts = (image[..., k : k + 1] for k in range(channels))
+        share = advance and (lambda n: advance(n / channels))
+        return np.concatenate([restore(model, part, max_tile, share) for part in parts], axis=2)
     integers = image.dtype.kind == "u"
     top_value = np.float32(np.iinfo(image.dtype).max if integers else 1)
     result = np.empty_like(image) if integers else np.empty(image.shape, np.float32)
