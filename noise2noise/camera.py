@@ -25,7 +25,7 @@ GAMMA = 2.2
 BLOCK = 8  # pixels on a side of JPEG's
 BORDER = 4  # pixels around a crop that demosaicing and sharpening need
 DARKEST = 2e-3  # of scene-linear light, where the gamma curve's slope is taken to end
-SHOT = 1e-4, 2e-2  # the range of a
+SHOT = 3e-5, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
 
 
