@@ -19,16 +19,17 @@ class Muon(keras.optimizers.Muon):
 
     Parameters
     ----------
-    learning_rate, global_clipnorm, **options
-        As for `keras.optimizers.Muon`; no weight decay.
+    learning_rate : float or keras.optimizers.schedules.LearningRateSchedule
+    beta_1, beta_2 : float
+        Adam's.
+    **options
+        Of `keras.optimizers.Muon`. There is no weight decay unless it is asked for.
     """
 
-    def __init__(self, learning_rate=1e-3, adam_weight_decay=None, weight_decay=None, **options):
+    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.99, **options):
+        betas = {"adam_beta_1": beta_1, "adam_beta_2": beta_2}
         super().__init__(
-            learning_rate,
-            adam_weight_decay=adam_weight_decay,
-            weight_decay=weight_decay,
-            **options,
+            learning_rate, **{"adam_weight_decay": None, "weight_decay": None} | betas | options
         )
 
     def update_step(self, gradient, variable, learning_rate):

@@ -92,7 +92,10 @@ def test_muons_step_for_a_hidden_kernel_is_orthogonal_and_adams_is_taken_elsewhe
     kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
     first = keras.Variable(np.zeros((3, 3, 3, 16), np.float32), name="first")
     bias = keras.Variable(np.zeros(16, np.float32), name="bias")
-    optimizer = Muon(0.1)
+    optimizer = Muon(0.1, 0.9, 0.99)
+    assert (optimizer.adam_beta_1, optimizer.adam_beta_2) == (0.9, 0.99)
+    assert not optimizer.weight_decay
+    assert not optimizer.adam_weight_decay
     optimizer.build([kernel, first, bias])
     rng = np.random.default_rng(0)
     gradients = [rng.normal(size=v.shape).astype(np.float32) for v in (kernel, first, bias)]
