@@ -7,9 +7,10 @@
     python infer.py gaussian kodak --score my/pictures
     python infer.py gaussian bsds300 --restore PICTURES --output DIR
 
-Models are taken from runs/, then from pretrained/, or where --models says. The clean picture is
-corrupted by the filter at its test strength, the same way every time, and restored; with
---restore, pictures that are noisy already are restored to files of the same names and kinds.
+Models are taken from pretrained/ and runs/ (of two with one name, that in runs/), or from where
+--models says. The clean picture is corrupted by the filter at its test strength, the same way
+every time, and restored; with --restore, pictures that are noisy already are restored to files
+of the same names and kinds.
 """
 
 import argparse
@@ -27,11 +28,13 @@ from noise2noise.errors import InputError, run_main, write_failure
 from noise2noise.files import write_whole
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import SUFFIXES, read_rgb
+from noise2noise.metrics import METRICS
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
-COLUMNS = ("model", "pictures", "strength", "noisy PSNR", "PSNR", "noisy SSIM", "SSIM", "note")
-EACH_COLUMNS = ("model", "pictures", "file", *COLUMNS[2:7])
+SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
+COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
+EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 
 @dataclass(frozen=True)
@@ -203,14 +206,11 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                     clean = images.luminance(clean) if model.output_shape[-1] == 1 else clean
                     noisy = metrics.corrupt_for_score(trained.filter, clean, index, args.strength)
                     pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))
-                    values.append(
-                        [
-                            metric(picture, clean)
-                            for metric in (metrics.psnr, metrics.ssim)
-                            for picture in pair
-                        ]
-                    )
-                    each.append((trained.name, dataset, path.name, strength, *digits(values[-1])))
+                    scored = [
+                        metric(image, clean) for metric, _ in METRICS.values() for image in pair
+                    ]
+                    values.append(scored)
+                    each.append((trained.name, dataset, path.name, strength, *digits(scored)))
                     progress.advance(task)
                 # Its own training pictures: the score says little of other pictures. (Of
                 # BSDS300 the test pictures are scored, which nothing is trained on.)
@@ -222,8 +222,9 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
 
 
 def digits(values) -> list[str]:
-    """PSNR of input and output with two digits, SSIM with four."""
-    return [f"{value:.{n}f}" for value, n in zip(values, (2, 2, 4, 4), strict=True)]
+    """Scores of inputs and outputs as they stand in tables."""
+    places = [places for _, places in METRICS.values() for _ in ("input", "output")]
+    return [f"{value:.{n}f}" for value, n in zip(values, places, strict=True)]
 
 
 def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:

@@ -19,7 +19,7 @@ def build_unet(input_channels: int = 3, output_channels: int = 3) -> keras.Model
 
     Every convolution is 3x3 with padding "same", followed by a leaky ReLU but for the
     last one, which is linear; pooling is 2x2 maximum, upsampling 2x2 nearest. Weights
-    start from He's normal distribution and biases at zero, as in the paper.
+    start from He's normal distribution, the last layer's from Glorot's, and biases at zero.
 
     Parameters
     ----------

@@ -56,6 +56,7 @@ def main() -> int:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
     batches, validation_batches = make_batches(args, training, validation, processes)
+    # Once to train it, fused, and once to save it as it is in Table 1.
     build = partial(build_unet, args.channels, args.channels)
     with backend.distribute(args.batch):
         model = compile_model(args, build, start, run)
@@ -194,7 +195,7 @@ def make_callbacks(args: argparse.Namespace, build, validation, model, run, proc
     """Return what happens between steps: PSNR, annealing, checkpoints, TensorBoard's log."""
     from noise2noise import callbacks
 
-    made = []
+    made = []  # Checkpoint saves what those before it add to an epoch's history
     if args.filter != CAPTURED:
         made.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
     if args.loss == "l0":
@@ -254,11 +255,13 @@ def dataset_name(dataset: str) -> str:
 def usage(args: argparse.Namespace, run: runs.Run) -> str:
     """The command that uses the trained model of a run folder."""
     name = run.folder.name.removeprefix(f"{args.filter}-")
-    command = f"python infer.py {shlex.join((args.filter, name))}"
-    return f"{command} --restore PICTURES --output DIR" if args.filter == CAPTURED else command
+    words = ["python", "infer.py", args.filter, name]
+    words += ["--restore", "PICTURES", "--output", "DIR"] if args.filter == CAPTURED else []
+    words += ["--models", str(run.folder.parent)] if run.folder.parent != runs.RUNS else []
+    return shlex.join(words)
 
 
-def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict:
+def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
     keys += " optimizer grey"
@@ -268,7 +271,7 @@ def run_settings(args: argparse.Namespace, precision: str, backend: str) -> dict
         **{key: getattr(args, key) for key in keys.split()},
         "start_from": args.start_from and sha256(args.start_from),
         "precision": precision,
-        "backend": backend,
+        "backend": backend_name,
     }
 
 
@@ -391,7 +394,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--name",
         type=plain_name,
-        help="of the run's folder (default: FILTER-DATASET[-l1][-grey][-clean])",
+        help="of the run's folder (default: FILTER-DATASET[-LOSS][-grey][-clean])",
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()

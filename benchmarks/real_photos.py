@@ -1,6 +1,5 @@
 """Score networks on real photographs whose truth is known: pairs NAME_real.*, NAME_mean.*.
 
-    python benchmarks/real_photos.py FOLDER                       the camera network
     python benchmarks/real_photos.py FOLDER gaussian-bsds300 camera-bsds300
 
 Such as the 15 crops of Nam et al. (CVPR 2016), where the truth is the mean of 500 exposures.
@@ -48,7 +47,7 @@ def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", default=["camera-bsds300"], help="(%(default)s)")
+    parser.add_argument("names", nargs="+", help="of networks")
     args = parser.parse_args()
     pairs = {
         path: next(iter(path.parent.glob(path.stem.removesuffix("_real") + "_mean.*")), None)

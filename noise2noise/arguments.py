@@ -40,6 +40,6 @@ def existing_file(text: str) -> Path:
 
 
 def plain_name(text: str) -> str:
-    if text != Path(text).name:
+    if text != Path(text).name or text == "..":
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder's name")
     return text

@@ -3,7 +3,8 @@
     python -m noise2noise.backend        the device and the precision that a training would use
 
 Every module takes Keras from here (`from noise2noise.backend import keras`), so that
-TensorFlow's start-up log stays off the screen. This is the one place that knows back ends apart.
+TensorFlow's start-up log stays off the screen. Back ends are told apart here, and where
+a callback needs one of them.
 """
 
 import contextlib

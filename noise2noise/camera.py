@@ -244,7 +244,7 @@ def demosaic(seen: np.ndarray, phase: tuple[int, int], method: str) -> np.ndarra
     if method == "bilinear":
         green = np.where(colored, (up + down + left + right) / 4, seen)
         base = np.float32(0)
-    else:
+    elif method == "edges":
         vertical, horizontal = (
             2 * seen - p[:-4, 2:-2] - p[4:, 2:-2],
             2 * seen - p[2:-2, :-4] - p[2:-2, 4:],
@@ -254,6 +254,8 @@ def demosaic(seen: np.ndarray, phase: tuple[int, int], method: str) -> np.ndarra
         along_columns = (up + down) / 2 + vertical / 4
         green = np.where(colored, np.where(steps < 0, along_rows, along_columns), seen)
         base = green
+    else:
+        raise ValueError(f"no demosaicing is called {method!r}")
     channels = [_fill(seen - base, where) + base for where in (red, blue)]
     return np.stack((channels[0], green, channels[1]), axis=2)
 

@@ -46,7 +46,7 @@ def split(items: Sequence) -> tuple[list, list]:
     """
     step = min(VALIDATION_EVERY, len(items))
     validation = list(items[step - 1 :: step])
-    return [item for item in items if item not in set(validation)], validation
+    return [item for k, item in enumerate(items) if k % step != step - 1], validation
 
 
 class ImageFiles:

@@ -46,7 +46,7 @@ def dead_leaves(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
 
 def _radii(rng: np.random.Generator, side: int) -> np.ndarray:
     """Draw enough radii of density r^-3 to cover the square about three times."""
-    low, high = (radius ** (1 - EXPONENT) for radius in RADII)
+    high = RADII[1] ** (1 - EXPONENT)
     smallest = 2 ** rng.uniform(0, 2)  # some pictures have little fine detail, as photographs do
     low = (RADII[0] * smallest) ** (1 - EXPONENT)
     radii = (low + rng.random(20_000) * (high - low)) ** (1 / (1 - EXPONENT))

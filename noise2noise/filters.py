@@ -1,9 +1,9 @@
 """The noise filters: pure functions of (image, strength, generator).
 
-An image is float32 RGB, channels last, values in [0, 1]. Nothing is clipped or quantised
-on the way out: the mean of many corrupted copies must stay the clean image, since that
-mean is what a network with the L2 loss learns from noisy targets (Lehtinen et al. 2018,
-section 2). The report this project follows cast to 8 bits here, and saw dark pictures.
+An image is float32, channels last, values in [0, 1]. Nothing is clipped or quantised on the way
+out, but by the camera where cameras do it: the mean of many corrupted copies must stay the clean
+image, since that mean is what a network with the L2 loss learns from noisy targets (Lehtinen et
+al. 2018, section 2). The report this project follows cast to 8 bits here, and saw dark pictures.
 """
 
 from collections.abc import Callable

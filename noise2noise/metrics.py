@@ -36,6 +36,9 @@ def ssim(image: np.ndarray, original: np.ndarray) -> float:
     )
 
 
+METRICS = {"PSNR": (psnr, 2), "SSIM": (ssim, 4)}  # of two uint8 images; digits in tables
+
+
 def corrupt_for_score(
     filter: Filter, original: np.ndarray, index: int, strength: float | None = None
 ) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What a training batch is: crops of images, corrupted twice.
 
-Needs NumPy and Pillow only: a process that makes batches starts without Keras. `data.py` gives
-them to Keras.
+A process that makes batches starts without Keras. `data.py` gives them to Keras.
 """
 
 from collections.abc import Sequence
@@ -131,13 +130,11 @@ class NoisyPairs:
         """Return the images' order, shuffled anew for each round."""
         return np.random.default_rng((self.seed, round_)).permutation(len(self.images))
 
-    def _pair(self, k: int, crops, noise, target_noise):
+    def _pair(self, k: int, crop_rng, input_rng, target_rng):
         """Return input, target and the target's weights from a random part of image k."""
-        (clean,) = self._cut(crops, self.crop_size, self.images[k])
-        corrupted, _ = self._corrupt(clean, noise)
-        return corrupted, *(
-            (clean, 1) if self.clean_targets else self._corrupt(clean, target_noise)
-        )
+        (clean,) = self._cut(crop_rng, self.crop_size, self.images[k])
+        corrupted, _ = self._corrupt(clean, input_rng)
+        return corrupted, *((clean, 1) if self.clean_targets else self._corrupt(clean, target_rng))
 
     def _cut(self, rng: np.random.Generator, size: int, *images: np.ndarray) -> list[np.ndarray]:
         """Cut the same random part of each image, turned and flipped alike, to float32."""
@@ -162,24 +159,24 @@ class NoisyPairs:
 class CapturedPairs(NoisyPairs):
     """Two different exposures of a scene, any ordered pair; of `datasets.Scenes`."""
 
-    def _pair(self, k: int, crops, noise, target_noise):
+    def _pair(self, k: int, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
-        chosen = noise.choice(len(exposures), 2, replace=False)
-        return *self._cut(crops, self.crop_size, *(exposures[i] for i in chosen)), 1
+        chosen = input_rng.choice(len(exposures), 2, replace=False)
+        return *self._cut(crop_rng, self.crop_size, *(exposures[i] for i in chosen)), 1
 
 
 class CameraPairs(NoisyPairs):
     """Two exposures of a scene by one simulated camera, another one for each crop."""
 
-    def _pair(self, k: int, crops, noise, target_noise):
-        shot = camera.draw_camera(crops, grey=self.channels == 1)
+    def _pair(self, k: int, crop_rng, input_rng, target_rng):
+        shot = camera.draw_camera(crop_rng, grey=self.channels == 1)
         image = self.images[k]
         size = camera.scene_size(shot, self.crop_size)
         if missing := max(0, size - min(image.shape[:2])):  # small pictures go on as mirrored
             image = np.pad(image, ((0, missing), (0, missing), (0, 0)), mode="symmetric")
-        (scene,) = self._cut(crops, size, image)
-        target = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_noise)
-        input_noise = camera.draw_noise(shot, noise)
+        (scene,) = self._cut(crop_rng, size, image)
+        noise = camera.draw_noise(shot, input_rng)
+        target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
         return *camera.two_exposures(
-            *(scene, self.crop_size, shot, input_noise, target, noise, target_noise)
+            *(scene, self.crop_size, shot, noise, target_noise, input_rng, target_rng)
         ), 1

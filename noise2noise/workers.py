@@ -1,6 +1,6 @@
 """Processes that make batches ahead, for accelerators, which take them faster than one thread does.
 
-They need NumPy and Pillow only, and start without Keras.
+They start without Keras.
 """
 
 import contextlib
