@@ -18,10 +18,10 @@ from noise2noise.backend import keras
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
 
 
-def train(filter, dataset, *options, sizes=SMALL, output=None, run=call_script, **more):
-    """Train; with `output` into that folder."""
-    options += ("--output-dir", output) if output else ()
-    return run("train_model.py", filter, dataset, *sizes, *options, **more)
+def train(filter, dataset, *options, output, sizes=SMALL, run=call_script, **more):
+    """Train into a run of the folder `output`."""
+    options = (*sizes, *options, "--output-dir", output)
+    return run("train_model.py", filter, dataset, *options, **more)
 
 
 def test_a_run_leaves_its_model_history_chart_settings_and_logs(trained):
@@ -148,6 +148,12 @@ def test_pictures_that_changed_since_the_run_was_begun_are_named_and_the_run_lef
     assert after == before
 
 
+def assert_float32(run: Path) -> None:
+    """The network is for any machine, whatever it was trained in."""
+    model = keras.saving.load_model(run / "model.keras", compile=False)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+
+
 @pytest.mark.parametrize(
     ("filter", "options", "name"),
     [
@@ -164,9 +170,7 @@ def test_pictures_that_changed_since_the_run_was_begun_are_named_and_the_run_lef
 def test_the_other_filters_and_options_train(pictures, tmp_path, filter, options, name):
     train(filter, pictures, *options, sizes=ONE_EPOCH, output=tmp_path)
     folder = tmp_path / name.replace("PICTURES", pictures.name)
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    policies = {layer.dtype_policy.name for layer in model.layers}
-    assert policies == {"float32"}  # whatever it was trained in
+    assert_float32(folder)
 
 
 FURTHER = ("--loss", "l1", "--schedule", "cosine", "--learning-rate", "1e-12")
@@ -191,6 +195,7 @@ def assert_hardly_changed(before: Path, after: Path) -> None:
 
 def test_a_trained_network_is_trained_further(trained, further):
     assert_hardly_changed(trained, further)
+    assert_float32(further)
 
 
 @pytest.mark.slow
@@ -210,8 +215,8 @@ def test_fresh_keeps_the_old_run_under_another_name(trained, further):
 def test_more_epochs_than_a_falling_rate_was_planned_for_are_refused(trained, further):
     before = (further / "model.keras").read_bytes()
     options = (*FURTHER, "--start-from", trained / "model.keras", "--epochs", 2)
-    others, sizes = further.parent / "others", {"sizes": ONE_EPOCH}
-    line = one_error_line(train("text", others, *options, **sizes, output=further.parent, check=2))
+    others, output = further.parent / "others", further.parent
+    line = one_error_line(train("text", others, *options, output=output, sizes=ONE_EPOCH, check=2))
     assert "planned for 1 epochs, not 2" in line
     assert f"--start-from {further / 'model.keras'}" in line
     assert (further / "model.keras").read_bytes() == before
