@@ -190,3 +190,14 @@ def project(tmp_path_factory, trained) -> Path:
         shutil.copy(path, folder)
     shutil.copytree(trained, folder / "runs/gaussian-small")
     return folder
+
+
+@pytest.fixture(scope="session")
+def jax_cache(tmp_path_factory) -> dict[str, str]:
+    """An environment for JAX, in which what was compiled once is kept for the next process."""
+    pytest.importorskip("jax")
+    return {
+        "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }

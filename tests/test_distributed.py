@@ -49,16 +49,6 @@ def test_two_devices_of_tensorflow_train_as_one(pictures, tmp_path):
     assert largest_difference(tmp_path / "one", tmp_path / "two") < ROUNDING
 
 
-@pytest.fixture(scope="module")
-def jax_cache(tmp_path_factory):
-    """An environment for JAX, in which what was compiled once is kept for the next process."""
-    pytest.importorskip("jax")
-    return {
-        "KERAS_BACKEND": "jax",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
-    }
-
-
 def start_two(arguments, environment) -> list[subprocess.Popen]:
     """Start two processes that train together over loopback."""
     with socket.socket() as free:

@@ -14,19 +14,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def without_tensorflow(tmp_path_factory):
+def without_tensorflow(tmp_path_factory, jax_cache):
     """Runs scripts by a Python with all that this one has installed, but TensorFlow."""
-    pytest.importorskip("jax")
     packages = tmp_path_factory.mktemp("packages")
     for folder in (Path(path) for path in sys.path if path.endswith("-packages")):
         for path in folder.iterdir():
             if not path.name.lower().startswith(("tensorflow", "tensorboard")):
                 (packages / path.name).symlink_to(path)
-    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    environment |= {
-        "PYTHONPATH": str(packages),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
-    }
+    environment = os.environ | jax_cache | {"PYTHONPATH": str(packages)}
+    del environment["KERAS_BACKEND"]  # JAX is found
 
     def run(*command, check=0):
         done = subprocess.run(
