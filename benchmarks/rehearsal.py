@@ -62,8 +62,8 @@ def save(path: Path, pixels: np.ndarray) -> None:
 class CleanPairs(CapturedPairs):
     """The same crops of the same inputs, with the hidden clean picture as the target."""
 
-    def __init__(self, scenes, *options):
-        super().__init__(scenes, *options)
+    def __init__(self, scenes, *arguments, **options):
+        super().__init__(scenes, *arguments, **options)
         self._clean = [
             np.rint(to_file_values(read_rgb(TRAINING / f"{scene.name}.jpg")) * 65535).astype(
                 np.uint16
@@ -71,10 +71,10 @@ class CleanPairs(CapturedPairs):
             for scene in scenes.scenes
         ]
 
-    def _pair(self, k, crops, noise, target_noise):
+    def _pair(self, k, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
-        chosen = noise.choice(len(exposures), 2, replace=False)[0]
-        return *self._cut(crops, exposures[chosen], self._clean[k]), 1
+        chosen = input_rng.choice(len(exposures), 2, replace=False)[0]
+        return *self._cut(crop_rng, self.crop_size, exposures[chosen], self._clean[k]), 1
 
 
 class CleanTargets(CapturedDataset):

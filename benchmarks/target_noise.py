@@ -31,7 +31,7 @@ from data import NoisyDataset
 from model import load_unet
 from noise2noise import metrics
 from noise2noise.datasets import scored_paths, training_images
-from noise2noise.errors import run_main
+from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS
 from noise2noise.fused import fuse
 from noise2noise.images import read_rgb
@@ -42,13 +42,20 @@ SEEDS = (1, 2)
 BATCH, CROP = 4, 64  # the study's
 
 
+def load(name: str):
+    """Load one of the study's networks; `InputError` says which command trains it."""
+    if not home(name).exists():
+        raise InputError(f"{name} is not trained: python benchmarks/study.py {name}")
+    return infer.load_model(home(name))
+
+
 def measure_scatter(count: int) -> list[tuple]:
     """Return, per kind of targets, the error, the seed's part of it, the rest, and both in dB."""
     filter = FILTERS["gaussian"]
     paths = scored_paths("bsds300")
     rows = []
     for targets, suffix in TARGETS.items():
-        pair = [infer.load_model(home(f"gaussian-bsds300{suffix}-seed{seed}")) for seed in SEEDS]
+        pair = [load(f"gaussian-bsds300{suffix}-seed{seed}") for seed in SEEDS]
         values = []
         for index in range(0, len(paths), len(paths) // count):
             clean = read_rgb(paths[index])
