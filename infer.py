@@ -5,12 +5,13 @@
     python infer.py gaussian kodak --image FILE
     python infer.py --score                          all models, Kodak and BSDS300
     python infer.py gaussian kodak --score my/pictures
-    python infer.py gaussian bsds300 --restore PICTURES --output DIR
+    python infer.py --restore PICTURES --output DIR
+    python infer.py captured scenes --restore PICTURES --output DIR
 
 Models are taken from pretrained/ and runs/ (of two with one name, that in runs/), or from where
 --models says. The clean picture is corrupted by the filter at its test strength, the same way
 every time, and restored; with --restore, pictures that are noisy already are restored to files
-of the same names and kinds.
+of the same names and kinds, by the networks for cameras' pictures where none is named.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, runs
+from noise2noise.arguments import share
 from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
 from noise2noise.errors import InputError, run_main, write_failure
 from noise2noise.files import write_whole
@@ -32,6 +34,8 @@ from noise2noise.metrics import METRICS
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
+CAMERA_NETWORKS = "camera-bsds300", "camera-bsds300-grey"  # for pictures in colour, and grey
+INDEPENDENT = "gaussian", "poisson"  # filters whose noise differs from pixel to pixel
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
@@ -80,6 +84,13 @@ def parse_arguments() -> argparse.Namespace:
         default=[PRETRAINED, runs.RUNS],
         metavar="DIR",
         help="folders of models, or of train_model.py's runs (default: pretrained runs)",
+    )
+    add(
+        "--amount",
+        type=share,
+        default=1.0,
+        metavar="A",
+        help="with --restore: from 0, the picture as it is, to 1, restored (%(default)s)",
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add("--compare", action="store_true", help="with --restore: save before and after side by side")
@@ -278,11 +289,26 @@ def files_to_restore(args: argparse.Namespace) -> dict[Path, Path]:
     return made
 
 
-def restore_files(trained: Trained, args: argparse.Namespace) -> int:
+def networks_to_restore_with(args: argparse.Namespace) -> tuple[Trained, Trained]:
+    """Return the networks for pictures in colour and for grey ones: the one that is named, or
+    the camera's two. Raises `InputError` where it is neither."""
+    found = find_models(args.filter, args.dataset, True, args.models)
+    if len(found) == 1:
+        return found[0], found[0]
+    named = {trained.name: trained for trained in found}
+    color, grey = (named.get(name) for name in CAMERA_NETWORKS)
+    if not color or args.dataset:
+        names = ", ".join(named)
+        raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
+    return color, grey or color
+
+
+def restore_files(args: argparse.Namespace) -> int:
     """Restore noisy pictures to files of the same names in --output; 2 if any failed.
 
     What is there already is kept, so that a restoring that was stopped goes on.
     """
+    networks = networks_to_restore_with(args)
     targets = files_to_restore(args)
     there = [target for target in targets if target.exists()]
     if there and not args.overwrite:
@@ -292,14 +318,13 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
         targets = {target: path for target, path in targets.items() if target not in there}
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output} is a file: name a folder with --output")
-    model = load_model(trained.path, "auto")
     from rich.console import Console
     from rich.progress import Progress
 
     from noise2noise import plots
     from noise2noise.restore import restore
 
-    failed, said = 0, False
+    failed, models, hints = 0, {}, set()
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
         done = progress.add_task(f"{len(targets)} pictures", total=len(targets))
@@ -311,17 +336,22 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
                 print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
                 failed += 1
                 continue
+            trained = networks[picture.grey]
+            hint = say_why(trained, picture, args.filter is None)
+            if hint and hint not in hints:
+                hints.add(hint)
+                print(f"{path} {hint}", flush=True)
+            if trained not in models:
+                models[trained] = load_model(trained.path, "auto")
             color = picture.color
-            if picture.pixels.shape[2] < 3 and not trained.grey and not said:
-                said = True
-                print(
-                    f"{path} is grey, and {trained.name} was trained on colour pictures only",
-                    flush=True,
-                )
-            if picture.pixels.shape[2] < 3 and model.output_shape[-1] == 1:
+            if picture.grey and models[trained].output_shape[-1] == 1:
                 color = color[..., :1]
             tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
-            restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
+            restored = restore(
+                models[trained], color, advance=lambda n, t=tiles: progress.advance(t, n)
+            )
+            if args.amount < 1:
+                restored = blend(color, restored, args.amount)
             pixels = picture.with_color(restored)
             if args.compare:
                 after = replace(picture, pixels=pixels).color
@@ -335,11 +365,33 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
             if not args.compare and not console.is_interactive:
                 print(f"restored {target}", flush=True)
             progress.remove_task(tiles)
+    used = " and ".join(sorted(trained.name for trained in models)) or "no network"
     print(
-        f"restored {len(targets) - failed} of {len(targets)} pictures with {trained.name}, "
+        f"restored {len(targets) - failed} of {len(targets)} pictures with {used}, "
         f"into {args.output}"
     )
     return 2 if failed else 0
+
+
+def say_why(trained: Trained, picture: images.Picture, picked: bool) -> str:
+    """Return what a user should know of a network for a picture: "" where that is nothing."""
+    kind = "is grey" if picture.grey else "is in colour"
+    if picked and trained.name in CAMERA_NETWORKS:
+        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
+    if picture.grey and not trained.grey:
+        return f"{kind}, and {trained.name} was trained on colour pictures only"
+    if picture.format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
+        return (
+            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
+            f"{trained.name} was trained: leave out the network's name for such pictures"
+        )
+    return ""
+
+
+def blend(image: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
+    """Return the image moved towards the restored one: 0 is the image, 1 the restored one."""
+    mixed = image + np.float32(amount) * np.subtract(restored, image, dtype=np.float32)
+    return np.rint(mixed).astype(image.dtype) if image.dtype.kind in "iu" else mixed
 
 
 def make_folder(folder: Path) -> None:
@@ -351,12 +403,9 @@ def make_folder(folder: Path) -> None:
 
 def main() -> int:
     args = parse_arguments()
-    models = find_models(args.filter, args.dataset, bool(args.restore), args.models)
     if args.restore:
-        if len(models) > 1:
-            names = ", ".join(trained.name for trained in models)
-            raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
-        return restore_files(models[0], args)
+        return restore_files(args)
+    models = find_models(args.filter, args.dataset, folders=args.models)
     if args.filter == CAPTURED:
         raise InputError("captured models have no clean pictures to show: use --restore")
     if args.score is None:

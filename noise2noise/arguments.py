@@ -26,6 +26,13 @@ def natural(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
 def crop_size(text: str) -> int:
     value = int(text)
     if value <= 0 or value % SIZE_MULTIPLE:

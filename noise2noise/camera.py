@@ -50,6 +50,7 @@ class Camera:
     scale: float = 1.0  # of the delivered picture
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
+    clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
 
 
 TEST = Camera(gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
@@ -66,7 +67,11 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
     }
     if rng.random() < (0.5 if grey else 0.25):
         share = 0.2 if grey else 0.4
-        draw |= {"gamma": 1, "demosaicing": str(rng.choice(("", "bilinear"), p=(0.75, 0.25)))}
+        draw |= {
+            "gamma": 1,
+            "demosaicing": str(rng.choice(("", "bilinear"), p=(0.75, 0.25))),
+            "clipped": rng.random() < 0.5,
+        }
     else:
         share = 0.6
         draw |= {
@@ -79,7 +84,7 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
         }
     if draw["grey"]:
         draw["demosaicing"] = ""
-    if rng.random() >= share:
+    if rng.random() >= share or not draw.get("clipped", True):
         draw["quality"] = 0
     return Camera(**draw)
 
@@ -177,6 +182,8 @@ def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
 
 def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
     """Return a developed image as a file holds it: clipped, in 8 bits, as JPEG if so: float32."""
+    if not camera.clipped:
+        return image
     image = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
     if camera.quality:
         file = io.BytesIO()
@@ -189,7 +196,7 @@ def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
 def two_exposures(scene, size, camera, noise, target_noise, rng, target_rng):
     """Return the input and the target that a camera makes of a scene: float32 (size, size, 3).
 
-    The input is clipped and compressed; the target is not, or its mean would not be the scene.
+    The input may be clipped and compressed; the target is not, or its mean would not be the scene.
     """
     shot = develop(scene, camera, noise, rng)
     shot = deliver(shot[BORDER:-BORDER, BORDER:-BORDER], camera)

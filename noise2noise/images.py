@@ -11,6 +11,7 @@ import re
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,15 @@ class Picture:
     format: str
     pixels: np.ndarray
 
+    @cached_property
+    def grey(self) -> bool:
+        """Whether it shows no colours: it has one channel, or three that are equal."""
+        pixels = self.pixels
+        return pixels.shape[2] < 3 or bool(
+            np.array_equal(pixels[..., 0], pixels[..., 1])
+            and np.array_equal(pixels[..., 0], pixels[..., 2])
+        )
+
     @property
     def color(self) -> np.ndarray:
         """The pixels without alpha, (height, width, 3)."""
@@ -146,11 +156,10 @@ class Picture:
         return self.pixels[..., :3] if channels > 2 else np.repeat(self.pixels[..., :1], 3, axis=2)
 
     def with_color(self, color: np.ndarray) -> np.ndarray:
-        """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
+        """Put restored colours in place of the pixels' own; grey takes the mean, alpha stays."""
         channels = self.pixels.shape[2]
-        if channels == 3:
-            return color
-        if channels == 4:
+        if channels > 2:
+            color = np.broadcast_to(color, (*color.shape[:2], 3))
             return np.concatenate((color, self.pixels[..., 3:]), axis=2)
         grey = np.rint(color.mean(axis=2, keepdims=True)).astype(color.dtype)
         return np.concatenate((grey, self.pixels[..., 1:]), axis=2)

@@ -1,5 +1,7 @@
 """People's own pictures: what goes in comes out as the same kind of file, restored."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,7 @@ from noise2noise import images, plots
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.restore import HALO, _spans, restore
+from noise2noise.runs import save_model
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]
@@ -316,3 +319,75 @@ def test_tiles_cover_an_axis_once_with_a_halo_on_each_side(length, max_tile):
         assert len(tile) <= max_tile
         assert keep.start == 0 or keep.start - tile.start >= HALO
         assert keep.stop == length or tile.stop - keep.stop >= HALO
+
+
+@pytest.fixture
+def camera_networks(tmp_path) -> Path:
+    """A folder of networks: gaussian-small, and two for cameras, that give a value back each."""
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    for name, channels, value in (("", 3, 0.2), ("-grey", 1, 0.6), (None, 3, 0.4)):
+        model = build_unet(channels, channels)
+        *_, kernel, bias = model.weights
+        kernel.assign(np.zeros(kernel.shape))
+        bias.assign(np.full(bias.shape, value))
+        kind = "gaussian-small" if name is None else f"camera-bsds300{name}"
+        training = {"filter": kind.split("-")[0], "grey": name is not None}
+        save_model(model, folder / f"{kind}.keras", training)
+    return folder
+
+
+def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networks, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("rgb8.png", "rgba16.png", "grey8.png", "grey16.png"):
+        KINDS[name][0](source / name)
+    Image.fromarray(np.repeat(RGB[..., :1], 3, axis=2)).save(source / "equal.png")
+    command = ("infer.py", "--models", camera_networks, "--restore", source)
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "equal.png is grey, and no network is named: camera-bsds300-grey" in done.stdout
+    assert "rgb8.png is in colour, and no network is named: camera-bsds300 r" in done.stdout
+    assert done.stdout.count("no network is named") == 2
+    assert "restored 5 of 5 pictures with camera-bsds300 and camera-bsds300-grey" in done.stdout
+    for path in (tmp_path / "out").iterdir():
+        pixels = images.read_picture(path).pixels
+        assert pixels.shape == images.read_picture(source / path.name).pixels.shape
+        value = 0.2 if "rgb" in path.name else 0.6
+        alone = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
+        np.testing.assert_allclose(alone / np.iinfo(pixels.dtype).max, value, atol=0.004)
+    done = call_script(*command[:1], "gaussian", *command[1:], "--output", tmp_path / "named")
+    assert "grey, and gaussian-small was trained on colour pictures only" in done.stdout
+    assert "pictures with gaussian-small, into" in done.stdout
+
+
+def test_grey_pictures_do_without_a_network_of_their_own(camera_networks, tmp_path):
+    (camera_networks / "camera-bsds300-grey.keras").unlink()
+    KINDS["grey8.png"][0](tmp_path / "a.png")
+    command = ("infer.py", "--models", camera_networks, "--restore", tmp_path / "a.png")
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "restored 1 of 1 pictures with camera-bsds300," in done.stdout
+    (camera_networks / "camera-bsds300.keras").rename(camera_networks / "poisson-a.keras")
+    done = call_script(*command, "--output", tmp_path / "out2", check=2)
+    assert "name one model to restore with" in one_error_line(done)
+
+
+@pytest.mark.parametrize(("name", "top"), [("rgb8.png", 255), ("grey16.png", 65535)])
+def test_an_amount_blends_the_restored_picture_with_the_original(
+    camera_networks, tmp_path, name, top
+):
+    KINDS[name][0](tmp_path / name)
+    command = ("infer.py", "--models", camera_networks, "--restore", tmp_path / name)
+    call_script(*command, "--output", tmp_path / "out", "--amount", "0.7")
+    before = images.read_picture(tmp_path / name).pixels.astype(float)
+    after = images.read_picture(tmp_path / "out" / name).pixels
+    value = top * (0.2 if "rgb" in name else 0.6)
+    np.testing.assert_allclose(after, 0.3 * before + 0.7 * value, atol=top / 400)
+    done = call_script(*command, "--output", tmp_path / "out", "--amount", "1.5", check=2)
+    assert "1.5 is not between 0 and 1" in done.stderr
+
+
+def test_a_jpeg_for_a_network_of_white_noise_gets_a_word(camera_networks, tmp_path):
+    KINDS["turned1.jpg"][0](tmp_path / "a.jpg")
+    command = ("infer.py", "gaussian", "--models", camera_networks, "--restore", tmp_path / "a.jpg")
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "a.jpg is a JPEG, whose noise is not independent" in done.stdout
