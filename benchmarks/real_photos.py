@@ -44,45 +44,56 @@ def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     return found
 
 
+def find_pairs(folder: Path) -> dict[Path, Path]:
+    """Return the pictures of `folder` and their truths; `InputError` where there are none."""
+    pairs = {
+        path: next(iter(path.parent.glob(path.stem.removesuffix("_real") + "_mean.*")), None)
+        for path in sorted(folder.glob("*_real.*"))
+    }
+    if not pairs or None in pairs.values():
+        raise InputError(f"{folder} holds no pairs NAME_real.*, NAME_mean.*")
+    return pairs
+
+
+def score(
+    restorers: dict[str, Callable], folder: Path, show: Callable = lambda *row: None
+) -> np.ndarray:
+    """Return a row for each picture: PSNR before, and after each restorer; show it as it comes."""
+    rows = []
+    for path, truth in find_pairs(folder).items():
+        image, true = read_rgb(path), read_rgb(truth)
+        row = [metrics.psnr(image, true)]
+        row += [metrics.psnr(restorer(image), true) for restorer in restorers.values()]
+        rows.append(row)
+        show(path.stem.removesuffix("_real"), row)
+    return np.array(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+", help="of networks")
     args = parser.parse_args()
-    pairs = {
-        path: next(iter(path.parent.glob(path.stem.removesuffix("_real") + "_mean.*")), None)
-        for path in sorted(args.folder.glob("*_real.*"))
-    }
-    if not pairs or None in pairs.values():
-        raise InputError(f"{args.folder} holds no pairs NAME_real.*, NAME_mean.*")
+    find_pairs(args.folder)  # before Keras is loaded
     restorers = {}
     for name in args.names:
-        (trained, *_) = infer.find_models(*name.split("-", 1))
+        (trained,) = infer.find_models(*name.split("-", 1))
         model = infer.load_model(trained.path)
         restorers[name] = lambda image, model=model: restore(model, image)
     restorers |= peers()
     widths = [max(12, len(name)) for name in restorers]
-    print(
-        f"{'picture':28} {'noisy':>6}",
-        *(f"{n:>{w}}" for n, w in zip(restorers, widths, strict=True)),
-    )
-    rows = []
-    for path, truth in pairs.items():
-        image, true = read_rgb(path), read_rgb(truth)
-        row = [metrics.psnr(image, true)]
-        row += [metrics.psnr(restorer(image), true) for restorer in restorers.values()]
-        rows.append(row)
-        show(path.stem.removesuffix("_real"), row, widths)
-    show("mean", np.mean(rows, axis=0), widths)
-    worse = [sum(row[k] < row[0] for row in rows) for k in range(1, len(rows[0]))]
-    print(
-        f"{'worse than the input':35}", *(f"{n:>{w}}" for n, w in zip(worse, widths, strict=True))
-    )
 
+    def show(name: str, row) -> None:
+        cells = (f"{value:{width}.2f}" for value, width in zip(row, [6, *widths], strict=True))
+        print(f"{name:28}", *cells, flush=True)
 
-def show(name: str, row, widths: list[int]) -> None:
-    cells = (f"{value:{width}.2f}" for value, width in zip(row, [6, *widths], strict=True))
-    print(f"{name:28}", *cells, flush=True)
+    def names_and(name: str, last, cells) -> None:
+        print(f"{name:28} {last:>6}", *(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+
+    names_and("picture", "noisy", restorers)
+    rows = score(restorers, args.folder, show)
+    show("mean", rows.mean(axis=0))
+    names_and("worse than the input", "", (rows[:, 1:] < rows[:, :1]).sum(axis=0))
 
 
 if __name__ == "__main__":

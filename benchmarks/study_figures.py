@@ -3,10 +3,11 @@
     python benchmarks/study_figures.py             all of them
     python benchmarks/study_figures.py curves      one: front, chart1, curves, sweep, details, ...
 
-Writes to results/: front.png (the README's), chart1.png (the report's), curves.png (PSNR over
-training), sweep.csv and sweep.png (PSNR over the strengths of the noise, on every twentieth of
-BSDS300's test pictures), details.png (parts of a picture at full size), and covered.csv (what
-text covers, apart from the rest, on every fourth). Noisy- and clean-target networks side by side.
+Writes to results/: front.png and camera.png (the README's), chart1.png (the report's), curves.png
+(PSNR over training), sweep.csv and sweep.png (PSNR over the strengths of the noise, on every
+twentieth of BSDS300's test pictures), details.png (parts of a picture at full size), and
+covered.csv (what text covers, apart from the rest, on every fourth). Noisy- and clean-target
+networks side by side.
 """
 
 import argparse
@@ -49,6 +50,7 @@ STRENGTHS = {
 PARTS = {"126007.jpg": (60, 330), "102061.jpg": (60, 200)}  # top, left of what details.png shows
 PART = 96
 FRONT, FRONT_PART = "126007.jpg", np.s_[40:220, 150:450]  # what front.png shows
+CAMERA_PART = np.s_[0:300, 100:400]  # the same of camera.png
 SURROUNDINGS = 3  # pixels from a covered one
 
 
@@ -103,6 +105,17 @@ def draw_front() -> None:
         shown = [image[FRONT_PART] for image in (*images, clean)]
         rows.append((filter, list(zip(shown, [*captions, ""], strict=True))))
     plots.save_and_show(plots.table2(rows), RESULTS / "front.png", show=False)
+
+
+def draw_camera() -> None:
+    """What the camera network makes of a photo in the public domain (NASA), by a test camera."""
+    from skimage.data import astronaut
+
+    clean = astronaut()[CAMERA_PART]
+    noisy = metrics.corrupt_for_score(FILTERS["camera"], clean, 0)
+    images = [metrics.to_8bit(noisy), metrics.to_8bit(restore(load("camera-bsds300"), noisy))]
+    shown = [*zip(images, ("", "camera-bsds300"), strict=True), (clean, "")]
+    plots.save_and_show(plots.table2([("", shown)]), RESULTS / "camera.png", show=False)
 
 
 def draw_curves() -> None:
@@ -224,6 +237,7 @@ def measure_covered() -> None:
 
 DRAWINGS = {
     "front": draw_front,
+    "camera": draw_camera,
     "chart1": draw_chart1,
     "curves": draw_curves,
     "sweep": draw_sweep,

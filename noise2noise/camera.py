@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from noise2noise.images import LUMINANCE
 
@@ -46,7 +46,8 @@ class Camera:
     demosaicing: str = ""
     phase: tuple[int, int] = (0, 0)  # of the Bayer mosaic
     chroma_blur: int = 0  # pixels of a box that in-camera denoising smooths colour with
-    sharpening: float = 0.0  # amount of an unsharp mask; below 0 it smooths, as denoising does
+    blur: float = 0.0  # pixels: sigma of the Gaussian that it smooths everything with
+    sharpening: float = 0.0  # amount of an unsharp mask
     scale: float = 1.0  # of the delivered picture
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
@@ -78,8 +79,9 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
             "demosaicing": str(rng.choice(("", "bilinear", "edges"), p=(0.25, 0.4, 0.35))),
             "exposure": rng.uniform(0.6, 1),
             "gains": tuple(rng.uniform(1.2, 2.4, 2)),
-            "chroma_blur": int(rng.choice((3, 5, 7))) if rng.random() < 0.3 else 0,
-            "sharpening": rng.uniform(-0.7, 1) if rng.random() < 0.4 else 0.0,
+            "chroma_blur": int(rng.choice((3, 5, 7, 9))) if rng.random() < 0.5 else 0,
+            "blur": rng.uniform(0.4, 0.9) if rng.random() < 0.5 else 0.0,
+            "sharpening": rng.uniform(0, 1) if rng.random() < 0.3 else 0.0,
             "scale": rng.uniform(0.75, 1.25) if rng.random() < 0.2 else 1.0,
         }
     if draw["grey"]:
@@ -169,10 +171,12 @@ def _render(light: np.ndarray, gains: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Smooth colours, scale, sharpen: all are linear, so they keep the mean of noise at 0."""
+    """Smooth, scale, sharpen: all are linear, so they keep the mean of noise at 0."""
     if camera.chroma_blur and not camera.grey:
         luminance = image @ LUMINANCE[:, None]
         image = luminance + _box(image - luminance, camera.chroma_blur)
+    if camera.blur:
+        image = gaussian_filter(image, (camera.blur, camera.blur, 0), truncate=2.5)
     if camera.scale != 1:
         image = _scaled(image, camera.scale)
     if camera.sharpening:

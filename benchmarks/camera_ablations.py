@@ -1,0 +1,130 @@
+"""What each part of the simulated camera is worth: short trainings without it.
+
+    python benchmarks/camera_ablations.py FOLDER
+    python benchmarks/camera_ablations.py FOLDER --only "as it is" "no JPEG" --steps 1000
+
+FOLDER holds pairs NAME_real.*, NAME_mean.* of real photographs, as for real_photos.py. Each
+variant trains gaussian-bsds300 on, on BSDS300's training pictures, and is scored on FOLDER, on
+Kodak's pictures as they are, and on noises that its camera may not have made
+(unknown_noise.py). Prints a table, and adds each row to a CSV file as it comes.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import infer
+from noise2noise import camera
+from noise2noise.camera import Camera
+from noise2noise.errors import run_main
+
+START = infer.PRETRAINED / "gaussian-bsds300.keras"
+
+
+def without(**fields) -> dict[str, Callable]:
+    """Return what replaces `draw_camera`: cameras with these fields instead of their own."""
+    draw = camera.draw_camera
+    return {"draw_camera": lambda rng, grey=False: replace(draw(rng, grey), **fields)}
+
+
+def bilinear_only(rng: np.random.Generator, grey: bool = False) -> Camera:
+    drawn = DRAW_CAMERA(rng, grey)
+    return replace(drawn, demosaicing="bilinear" if drawn.demosaicing else "")
+
+
+def white_noise(shot: Camera, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw noise that does not depend on the light, as strong in the shadows' light."""
+    a, b = DRAW_NOISE(shot, rng)
+    return 0.0, b + 0.1 * a
+
+
+def through_the_curve(scene, shot, noise, rng):
+    """The target as the camera would deliver it, unclipped: its mean is darker than the scene."""
+    return camera.develop(scene, shot, noise, rng)
+
+
+def no_mosaic_in_target(scene, shot, noise, rng):
+    return DEVELOP_TARGET(scene, replace(shot, demosaicing=""), noise, rng)
+
+
+DRAW_CAMERA, DRAW_NOISE = camera.draw_camera, camera.draw_noise
+DEVELOP_TARGET = camera.develop_target
+VARIANTS: dict[str, dict[str, Callable]] = {  # name: what stands for functions of `camera`
+    "as it is": {},
+    "noise does not grow with light": {"draw_noise": white_noise},
+    "no mosaic": without(demosaicing=""),
+    "bilinear demosaicing only": {"draw_camera": bilinear_only},
+    "no JPEG": without(quality=0),
+    "no sharpening": without(sharpening=0.0),
+    "no scaling": without(scale=1.0),
+    "no smoothing of colour": without(chroma_blur=0),
+    "inputs always clipped": without(clipped=True),
+    "target through the gamma curve": {"develop_target": through_the_curve},
+    "target without mosaic": {"develop_target": no_mosaic_in_target},
+}
+
+
+def train(variant: dict[str, Callable], steps: int, batch: int, seed: int):
+    """Return gaussian-bsds300, trained on with a variant of the camera."""
+    from data import NoisyDataset
+    from noise2noise import backend
+    from noise2noise.backend import keras
+    from noise2noise.datasets import training_images
+
+    model = infer.load_model(START, "auto")
+    training, _ = training_images("bsds300", 64, seed)
+    rate = keras.optimizers.schedules.CosineDecay(5e-4, steps)
+    model.compile(keras.optimizers.Adam(rate, 0.9, 0.99), "mean_squared_error", jit_compile=False)
+    with ExitStack() as stack:
+        for name, function in variant.items():
+            stack.enter_context(patch.object(camera, name, function))
+        batches = NoisyDataset(training, "camera", batch, 64, steps, seed=seed)
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    backend.set_precision("float32")
+    return model
+
+
+def scores(model, folder: Path) -> dict[str, float]:
+    import real_photos
+    import unknown_noise
+
+    real = real_photos.score({"": lambda image: real_photos.restore(model, image)}, folder)
+    expected = unknown_noise.expect(model)
+    return {"real photographs": real.mean(0)[1]} | {k: v[1] for k, v in expected.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
+    add("--steps", type=int, default=3000, help="(%(default)s)")
+    add("--batch", type=int, default=4, help="(%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--csv", type=Path, default=Path("runs/camera-ablations.csv"), help="(%(default)s)")
+    args = parser.parse_args()
+    for name in args.only:
+        row = scores(train(VARIANTS[name], args.steps, args.batch, args.seed), args.folder)
+        row = {"variant": name} | {key: f"{value:.2f}" for key, value in row.items()}
+        print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
+        new = not args.csv.exists()
+        args.csv.parent.mkdir(parents=True, exist_ok=True)
+        with args.csv.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+if __name__ == "__main__":
+    run_main(main)
