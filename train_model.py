@@ -49,6 +49,7 @@ def main() -> int:
     from model import build_unet, load_unet
     from noise2noise import backend, plots
 
+    backend.keep_freed_memory()
     processes = backend.join_processes()
     start = load_unet(args.start_from) if args.start_from else None
     run = open_run(args, fingerprint(training, validation), processes)

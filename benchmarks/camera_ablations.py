@@ -43,45 +43,39 @@ def bilinear_only(rng: np.random.Generator, grey: bool = False) -> Camera:
 
 
 def white_noise(shot: Camera, rng: np.random.Generator) -> tuple[float, float]:
-    """Draw noise that does not depend on the light, as strong in the shadows' light."""
+    """Draw noise that does not depend on the light, as strong as it was at a tenth of it."""
     a, b = DRAW_NOISE(shot, rng)
     return 0.0, b + 0.1 * a
 
 
-def through_the_curve(scene, shot, noise, rng):
-    """The target as the camera would deliver it, unclipped: its mean is darker than the scene."""
-    return camera.develop(scene, shot, noise, rng)
-
-
-def no_mosaic_in_target(scene, shot, noise, rng):
-    return DEVELOP_TARGET(scene, replace(shot, demosaicing=""), noise, rng)
-
-
 DRAW_CAMERA, DRAW_NOISE = camera.draw_camera, camera.draw_noise
-DEVELOP_TARGET = camera.develop_target
 VARIANTS: dict[str, dict[str, Callable]] = {  # name: what stands for functions of `camera`
     "as it is": {},
     "noise does not grow with light": {"draw_noise": white_noise},
+    "no tone curve": without(tone=0.0),
     "no mosaic": without(demosaicing=""),
     "bilinear demosaicing only": {"draw_camera": bilinear_only},
     "no JPEG": without(quality=0),
+    "no smoothing": without(blur=0.0, chroma_blur=0),
     "no sharpening": without(sharpening=0.0),
     "no scaling": without(scale=1.0),
-    "no smoothing of colour": without(chroma_blur=0),
     "inputs always clipped": without(clipped=True),
-    "target through the gamma curve": {"develop_target": through_the_curve},
-    "target without mosaic": {"develop_target": no_mosaic_in_target},
 }
 
 
 def train(variant: dict[str, Callable], steps: int, batch: int, seed: int):
     """Return gaussian-bsds300, trained on with a variant of the camera."""
     from data import NoisyDataset
+    from model import build_unet, load_unet
     from noise2noise import backend
     from noise2noise.backend import keras
     from noise2noise.datasets import training_images
+    from noise2noise.fused import fuse
 
-    model = infer.load_model(START, "auto")
+    backend.set_precision("auto")
+    model = build_unet()
+    model.set_weights(load_unet(START).get_weights())
+    model = fuse(model)
     training, _ = training_images("bsds300", 64, seed)
     rate = keras.optimizers.schedules.CosineDecay(5e-4, steps)
     model.compile(keras.optimizers.Adam(rate, 0.9, 0.99), "mean_squared_error", jit_compile=False)
@@ -90,7 +84,6 @@ def train(variant: dict[str, Callable], steps: int, batch: int, seed: int):
             stack.enter_context(patch.object(camera, name, function))
         batches = NoisyDataset(training, "camera", batch, 64, steps, seed=seed)
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
-    backend.set_precision("float32")
     return model
 
 

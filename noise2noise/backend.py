@@ -8,6 +8,7 @@ a callback needs one of them.
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import logging
 import os
@@ -24,6 +25,9 @@ if not importlib.util.find_spec("tensorflow") and importlib.util.find_spec("jax"
     os.environ.setdefault("KERAS_BACKEND", "jax")
 with quiet_stderr():  # what it logs before it has read that
     import keras
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
 def describe_device() -> tuple[str, str]:
@@ -112,6 +116,19 @@ def set_precision(precision: str) -> None:
     if precision == "auto":
         precision = describe_device()[1]
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory that a training step frees, for the next step.
+
+    It would hand blocks of megabytes back to the kernel at each step, whose page faults took
+    half of the time on some machines (mallopt(3); other allocators are left alone).
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # where there is no glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2_000_000_000)
+        mallopt(M_TRIM_THRESHOLD, 2_000_000_000)
+        mallopt(M_TOP_PAD, 1 << 26)
 
 
 def jit_compile() -> bool | str:

@@ -3,13 +3,15 @@
 A network trained on white noise restores white noise and nothing else; what people bring has
 been through a camera. Here a scene is taken back to the light that reached the sensor, gets the
 sensor's noise, and is developed as cameras do it. It stays Noise2Noise: the target is a second
-exposure with noise of its own, whose mean is the scene, and never a clean image.
+exposure with noise of its own, developed alike, and never a clean image. Its mean is the mean of
+many photographs, as the truth of real ones is measured.
 
 In scene-linear light v, the sensor's noise has the variance a v + b (shot noise and read noise,
 Foi et al. 2008), with log a uniform and log b = 2.18 log a + 1.20 + N(0, 0.26), as Brooks et al.
-2019 fitted it to photographs of the Darmstadt set. White balance, mosaic, demosaicing, gamma and
-JPEG around it follow Guo et al. 2019 (CBDNet). What a network learns to remove is the noise:
-what the camera does to the scene itself is in the mean of the target as in the input.
+2019 fitted it to photographs of the Darmstadt set; the tone curve is theirs too. White balance,
+mosaic, demosaicing, gamma and JPEG around it follow Guo et al. 2019 (CBDNet). What a network
+learns to remove is the noise: what the camera does to the scene itself is in the mean of the
+target as in the input.
 """
 
 import io
@@ -24,7 +26,7 @@ from noise2noise.images import LUMINANCE
 GAMMA = 2.2
 BLOCK = 8  # pixels on a side of JPEG's
 BORDER = 4  # pixels around a crop that demosaicing and sharpening need
-DARKEST = 2e-3  # of scene-linear light, where the gamma curve's slope is taken to end
+CURVE = np.linspace(0, 1, 1025, dtype=np.float32)  # where tone curves are inverted
 SHOT = 3e-5, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
 
@@ -34,12 +36,15 @@ class Camera:
     """A camera and how it develops; all but the noise is the same for both exposures.
 
     `gamma` is 1 for sensors whose values are stored as they are: microscopes, scanners, and the
-    white noise that others test with. `grey` sensors see one channel, and have no mosaic.
-    `demosaicing` is "bilinear", "edges" (directional, Hamilton and Adams 1997), or "" for a
-    sensor without a mosaic. `quality` is JPEG's, 0 for none.
+    white noise that others test with. `tone` is the share of an S-shaped curve, 3 x^2 - 2 x^3, in
+    what is displayed: cameras add contrast, which makes noise strongest in the middle tones.
+    `grey` sensors see one channel, and have no mosaic. `demosaicing` is "bilinear", "edges"
+    (directional, Hamilton and Adams 1997), or "" for a sensor without a mosaic. `quality` is
+    JPEG's, 0 for none.
     """
 
     gamma: float = GAMMA
+    tone: float = 0.0
     grey: bool = False
     exposure: float = 1.0
     gains: tuple[float, float] = (1.0, 1.0)  # white balance of red and blue
@@ -54,8 +59,8 @@ class Camera:
     clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
 
 
-TEST = Camera(gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
-GREY_TEST = Camera(grey=True, quality=90)
+TEST = Camera(tone=0.5, gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
+GREY_TEST = Camera(tone=0.5, grey=True, quality=90)
 
 
 def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
@@ -77,6 +82,7 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
         share = 0.6
         draw |= {
             "demosaicing": str(rng.choice(("", "bilinear", "edges"), p=(0.25, 0.4, 0.35))),
+            "tone": rng.random(),
             "exposure": rng.uniform(0.6, 1),
             "gains": tuple(rng.uniform(1.2, 2.4, 2)),
             "chroma_blur": int(rng.choice((3, 5, 7, 9))) if rng.random() < 0.5 else 0,
@@ -116,62 +122,44 @@ def develop(
     Parameters
     ----------
     scene : float32 (height, width, 3) in [0, 1]
-        As displayed, gamma applied.
+        As displayed.
     noise : (float, float)
         The sensor's (a, b).
 
     Returns
     -------
-    float32 (height, width, 3), 1 channel for a grey camera; any value
+    float32 (height, width, 3), 1 channel for a grey camera
+        In [0, 1]; without a gamma curve any value, so that its mean is the scene.
     """
-    light, gains = _light(scene, camera)
-    return _render(light + _sensor_noise(light, noise, rng), gains, camera)
-
-
-def develop_target(
-    scene: np.ndarray, camera: Camera, noise: tuple[float, float], rng: np.random.Generator
-) -> np.ndarray:
-    """Expose a scene once, with noise whose mean is 0 in the developed image too.
-
-    That is the scene as the camera renders it, and the sensor's noise through the slope of the
-    gamma curve there. Through the curve itself the mean would be darker than the scene (Jensen's
-    inequality). Arguments and result are those of `develop`.
-    """
-    light, gains = _light(scene, camera)
-    values = _sensor_noise(light, noise, rng) * gains
-    if camera.gamma != 1:
-        values *= np.maximum(light * gains, DARKEST) ** (1 / camera.gamma - 1) / camera.gamma
-    return _render(light, gains, camera) + _finish(values, camera)
-
-
-def _light(scene: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Return the light at the sensor, and the gains of its channels."""
-    light = scene @ LUMINANCE[:, None] if camera.grey and scene.shape[2] == 3 else scene
-    gains = np.ones(light.shape[2], np.float32)
-    if camera.gamma != 1:
+    image = scene @ LUMINANCE[:, None] if camera.grey and scene.shape[2] == 3 else scene
+    gains = np.ones(image.shape[2], np.float32)
+    curved = camera.gamma != 1
+    if curved:
         if not camera.grey:
             gains[[0, 2]] = camera.gains
-        light = light**camera.gamma * np.float32(camera.exposure) / gains
-    return light, gains
-
-
-def _sensor_noise(light, noise, rng) -> np.ndarray:
-    values = rng.standard_normal(light.shape, dtype=np.float32)
-    return values * np.sqrt(np.float32(noise[0]) * light + np.float32(noise[1]))
-
-
-def _render(light: np.ndarray, gains: np.ndarray, camera: Camera) -> np.ndarray:
-    """Develop the sensor's values; the gamma curve goes on below 0."""
+        if camera.tone:
+            untoned = np.interp(CURVE, tone_curve(CURVE, camera), CURVE).astype(np.float32)
+            image = untoned[np.rint(image * (len(CURVE) - 1)).astype(np.int32)]
+        image = image**camera.gamma * np.float32(camera.exposure) / gains
+    values = rng.standard_normal(image.shape, dtype=np.float32)
+    image = image + values * np.sqrt(np.float32(noise[0]) * image + np.float32(noise[1]))
     if camera.demosaicing:
-        light = demosaic(mosaic(light, camera.phase), camera.phase, camera.demosaicing)
-    if camera.gamma != 1:
-        light = light * gains
-        light = np.sign(light) * np.abs(light) ** np.float32(1 / camera.gamma)
-    return _finish(light, camera)
+        image = demosaic(mosaic(image, camera.phase), camera.phase, camera.demosaicing)
+    if curved:
+        image = (image * gains).clip(0, 1) ** np.float32(1 / camera.gamma)
+        image = tone_curve(image, camera)
+    image = _finish(image, camera)
+    return image.clip(0, 1) if curved else image
+
+
+def tone_curve(image: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the tones that values in [0, 1] are displayed as."""
+    tone = np.float32(camera.tone)
+    return (1 - tone) * image + tone * image * image * (3 - 2 * image) if tone else image
 
 
 def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Smooth, scale, sharpen: all are linear, so they keep the mean of noise at 0."""
+    """Smooth colours, smooth, scale, sharpen."""
     if camera.chroma_blur and not camera.grey:
         luminance = image @ LUMINANCE[:, None]
         image = luminance + _box(image - luminance, camera.chroma_blur)
@@ -200,11 +188,11 @@ def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
 def two_exposures(scene, size, camera, noise, target_noise, rng, target_rng):
     """Return the input and the target that a camera makes of a scene: float32 (size, size, 3).
 
-    The input may be clipped and compressed; the target is not, or its mean would not be the scene.
+    The input is compressed and rounded besides; the target is not, for its mean would suffer.
     """
     shot = develop(scene, camera, noise, rng)
     shot = deliver(shot[BORDER:-BORDER, BORDER:-BORDER], camera)
-    target = develop_target(scene, camera, target_noise, target_rng)
+    target = develop(scene, camera, target_noise, target_rng)
     target = target[BORDER:-BORDER, BORDER:-BORDER]
     top, left = rng.integers(BLOCK, size=2)  # pictures are cropped: JPEG's blocks begin anywhere
     part = np.s_[top : top + size, left : left + size]
