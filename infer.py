@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise import images, runs
+from noise2noise import images, ranges, runs
 from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
-from noise2noise.errors import InputError, run_main, write_failure
-from noise2noise.files import write_whole
+from noise2noise.errors import InputError, WriteError, run_main, write_failure
+from noise2noise.files import whole
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import SUFFIXES, read_rgb
 from noise2noise.metrics import METRICS
@@ -83,6 +83,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add("--compare", action="store_true", help="with --restore: save before and after side by side")
+    add(
+        "--range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="with --restore: the values that the network takes for 0 and 1 (default: the "
+        "training's, or measured, where a picture has more than 8 bits)",
+    )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
     if args.restore and not args.output:
@@ -296,9 +304,6 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from noise2noise import plots
-    from noise2noise.restore import restore
-
     failed, said = 0, False
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
@@ -306,40 +311,90 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
         for target, path in targets.items():
             progress.advance(done)
             try:
-                picture = images.read_picture(path)
+                with images.open_file(path) as file:
+                    if file.colors() == 1 and not trained.grey and not said:
+                        said = True
+                        print(
+                            f"{path} is grey, and {trained.name} was trained on colour pictures "
+                            "only",
+                            flush=True,
+                        )
+                    restore_file(model, trained, file, target, args, progress)
+            except WriteError:
+                raise
             except InputError as error:
                 print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
                 failed += 1
                 continue
-            color = picture.color
-            if picture.pixels.shape[2] < 3 and not trained.grey and not said:
-                said = True
-                print(
-                    f"{path} is grey, and {trained.name} was trained on colour pictures only",
-                    flush=True,
-                )
-            if picture.pixels.shape[2] < 3 and model.output_shape[-1] == 1:
-                color = color[..., :1]
-            tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
-            restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
-            pixels = picture.with_color(restored)
-            if args.compare:
-                after = replace(picture, pixels=pixels).color
-                shown = [images.upright(picture, image) for image in (picture.color, after)]
-                comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
-                plots.save_and_show(plots.compare(*shown), comparison, show=False)
-            # A large picture is let go of before another one like it is encoded.
-            picture, color, restored = replace(picture, pixels=None), None, None
-            make_folder(target.parent)
-            write_whole(target, images.encode(picture, pixels))
             if not args.compare and not console.is_interactive:
                 print(f"restored {target}", flush=True)
-            progress.remove_task(tiles)
     print(
         f"restored {len(targets) - failed} of {len(targets)} pictures with {trained.name}, "
         f"into {args.output}"
     )
     return 2 if failed else 0
+
+
+def restore_file(model, trained: Trained, file, target: Path, args, progress) -> None:
+    """Restore an open file (`images.open_file`) to `target`, page by page."""
+    from noise2noise.restore import restore_picture
+
+    span = choose_range(trained, file, args.range)
+    stack = f" ({file.pages} pages)" if file.pages > 1 else ""
+    if span:
+        print(f"{file.path}{stack}: values of {span[0]:g} to {span[1]:g} are 0 to 1", flush=True)
+    sizes = [file.size(n) for n in range(file.pages)]
+    tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
+    missing = 0
+
+    def restored_pages():
+        nonlocal missing
+        for n in range(file.pages):
+            picture = file.read(n)
+            if picture.pixels.dtype.kind == "f":
+                missing += int(np.sum(~np.isfinite(picture.pixels)))
+            page_span = None if picture.pixels.dtype == np.uint8 and not args.range else span
+            pixels = restore_picture(
+                model, picture, page_span, lambda n: progress.advance(tiles, n)
+            )
+            if args.compare and n == 0:
+                compare(picture, pixels, span, args.output, target)
+            # A large picture is let go of before another one like it is encoded.
+            picture = None
+            yield pixels
+
+    try:
+        make_folder(target.parent)
+        with whole(target) as part:
+            file.write(part, restored_pages())
+    finally:
+        progress.remove_task(tiles)
+    if missing:
+        print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
+    if file.lost:
+        print(f"{target} is without {', '.join(file.lost)}", flush=True)
+
+
+def choose_range(trained: Trained, file, given) -> ranges.Range | None:
+    """Return which values of a file the network takes for 0 and 1 (`ranges`).
+
+    That is the range given; or, for captured networks, that of their training; or, of more than
+    8 bits, what is measured on some of the file's pages.
+    """
+    if given:
+        return tuple(given)
+    shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
+    return ranges.measure(picture.pixels[..., : picture.colors] for picture in shown)
+
+
+def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:
+    """Save a picture before and after, side by side, as FOLDER/compare/TARGET.png."""
+    from noise2noise import plots
+
+    after = replace(picture, pixels=pixels).color
+    shown = [images.upright(picture, image, span) for image in (picture.color, after)]
+    path = folder / "compare" / f"{target.relative_to(folder)}.png"
+    plots.save_and_show(plots.compare(*shown), path, show=False)
 
 
 def make_folder(folder: Path) -> None:

@@ -16,9 +16,8 @@ from noise2noise.files import sha256
 from noise2noise.images import (
     SUFFIXES,
     find_pictures,
-    is_grey,
     luminance,
-    open_picture,
+    open_file,
     read_picture,
     read_rgb,
 )
@@ -67,8 +66,8 @@ class ImageFiles:
         self._min_size, self._grey = min_size, grey
         if len(self.paths) < LARGE:
             for path in self.paths:
-                with open_picture(path) as picture:
-                    self._check_size(path, picture.size)
+                with open_file(path) as file:
+                    self._check_size(path, file.size())
         self._cached = Cache(self._read)
 
     def _read(self, k: int) -> np.ndarray:
@@ -247,14 +246,16 @@ class Scenes:
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
         self.scenes = list(scenes)
         self.paths = [path for scene in self.scenes for path in scene.paths]
+        self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
         self.grey = False
         self._first = np.cumsum([0, *(len(scene.paths) for scene in self.scenes)])
         self._cached = Cache(self._read)
         for scene in self.scenes:
             sizes = {}
             for path in scene.paths:
-                with open_picture(path) as picture:
-                    sizes[path] = picture.size
+                with open_file(path) as file:
+                    sizes[path] = file.size()
+                    self.colors.add(file.colors())
             first, size = next(iter(sizes.items()))
             for path, other in sizes.items():
                 if other != size:
@@ -296,7 +297,7 @@ class Exposures(Sequence):
 def training_scenes(folder: Path, crop_size: int) -> tuple[Scenes, Scenes]:
     """Open a folder's scenes for training and validation, split by scene; grey if all are."""
     parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
-    grey = all(is_grey(path) for part in parts for path in part.paths)
+    grey = not any(3 in part.colors for part in parts)
     for part in parts:
         part.grey = grey
     return tuple(parts)
