@@ -42,7 +42,7 @@ class Trained:
     """A trained model's file, and what it was trained for: no filter for captured pictures.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them.
+    them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Trained:
     path: Path
     trained_on: tuple[str, ...] = ()
     grey: bool = False
+    span: ranges.Range | None = None
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -93,6 +94,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
+    if args.range and args.range[0] >= args.range[1]:
+        parser.error("--range LOW HIGH: LOW must be below HIGH")
     if args.restore and not args.output:
         parser.error("--restore needs --output DIR, where the restored files go")
     args.output = args.output or runs.RUNS
@@ -128,7 +131,8 @@ def find_models(
         ):
             trained_on = tuple(training.get("trained_on", ()))
             grey = bool(training.get("grey"))
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey))
+            span = training.get("range") and tuple(training["range"])
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
     if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
         raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
@@ -353,10 +357,7 @@ def restore_file(model, trained: Trained, file, target: Path, args, progress) ->
             picture = file.read(n)
             if picture.pixels.dtype.kind == "f":
                 missing += int(np.sum(~np.isfinite(picture.pixels)))
-            page_span = None if picture.pixels.dtype == np.uint8 and not args.range else span
-            pixels = restore_picture(
-                model, picture, page_span, lambda n: progress.advance(tiles, n)
-            )
+            pixels = restore_picture(model, picture, span, lambda n: progress.advance(tiles, n))
             if args.compare and n == 0:
                 compare(picture, pixels, span, args.output, target)
             # A large picture is let go of before another one like it is encoded.
@@ -384,7 +385,17 @@ def choose_range(trained: Trained, file, given) -> ranges.Range | None:
     if given:
         return tuple(given)
     shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
-    return ranges.measure(picture.pixels[..., : picture.colors] for picture in shown)
+    shown = [picture.pixels[..., : picture.colors] for picture in shown]
+    if trained.filter is None and trained.span and shown[0].dtype != np.uint8:
+        if not ranges.fits(shown, trained.span):
+            print(
+                f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
+                f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
+            )
+        return trained.span
+    if trained.filter is None and shown[0].dtype.kind == "u":
+        return None
+    return ranges.measure(shown)
 
 
 def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:

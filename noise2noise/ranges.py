@@ -40,8 +40,17 @@ def measure(images: Iterable[np.ndarray]) -> Range | None:
     if top and high - low >= USED * top:
         return None
     if low == high:  # one colour, but for outliers: a step that keeps it what it is
-        high = low + (1.0 if image.dtype.kind in "iu" else abs(low) / 16 or 1.0)
+        high = low + (1.0 if image.dtype.kind in "iu" else abs(low) / 100 or 1.0)
     return low, high
+
+
+def fits(images: Iterable[np.ndarray], span: Range) -> bool:
+    """Whether a range suits images: most values are within `LIMITS`, and they differ."""
+    seen = np.concatenate([to_network(image.reshape(-1)[::7], span) for image in images])
+    low, high = (
+        np.percentile(seen[np.isfinite(seen)], (5, 95)) if np.isfinite(seen).any() else LIMITS
+    )
+    return LIMITS[0] < low and high < LIMITS[1] and np.ptp(seen) > 0.01
 
 
 def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
