@@ -343,10 +343,10 @@ def restore_file(model, trained: Trained, file, target: Path, args, progress) ->
     """Restore an open file (`images.open_file`) to `target`, page by page."""
     from noise2noise.restore import restore_picture
 
-    span = choose_range(trained, file, args.range)
+    span, origin = choose_range(trained, file, args.range)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
     if span:
-        print(f"{file.path}{stack}: values of {span[0]:g} to {span[1]:g} are 0 to 1", flush=True)
+        print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
     missing = 0
@@ -373,17 +373,17 @@ def restore_file(model, trained: Trained, file, target: Path, args, progress) ->
     if missing:
         print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
     if file.lost:
-        print(f"{target} is without {', '.join(file.lost)}", flush=True)
+        print(f"{file.path}: {', '.join(file.lost)}", flush=True)
 
 
-def choose_range(trained: Trained, file, given) -> ranges.Range | None:
-    """Return which values of a file the network takes for 0 and 1 (`ranges`).
+def choose_range(trained: Trained, file, given) -> tuple[ranges.Range | None, str]:
+    """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
     That is the range given; or, for captured networks, that of their training; or, of more than
     8 bits, what is measured on some of the file's pages.
     """
     if given:
-        return tuple(given)
+        return tuple(given), "given"
     shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
     shown = [picture.pixels[..., : picture.colors] for picture in shown]
     if trained.filter is None and trained.span and shown[0].dtype != np.uint8:
@@ -392,10 +392,10 @@ def choose_range(trained: Trained, file, given) -> ranges.Range | None:
                 f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
                 f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
             )
-        return trained.span
+        return trained.span, "that of the training"
     if trained.filter is None and shown[0].dtype.kind == "u":
-        return None
-    return ranges.measure(shown)
+        return None, ""
+    return ranges.measure(shown), "measured"
 
 
 def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:

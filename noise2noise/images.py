@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import OpenImageIO as oiio
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from noise2noise import ranges
@@ -166,7 +165,7 @@ class Eight(PictureFile):
         options = {key: source.info[key] for key in kept if source.info.get(key)}
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
-            self.lost.append("its CMYK, now RGB")
+            self.lost.append("CMYK became RGB")
         options["quality"] = QUALITY
         if self.format == "JPEG":
             sampling = JpegImagePlugin.get_sampling(source)
@@ -207,6 +206,8 @@ class Png(Eight):
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         (pixels,) = pages
         if pixels.dtype == np.uint16:
+            import OpenImageIO as oiio
+
             spec = oiio.ImageSpec(*pixels.shape[1::-1], pixels.shape[2], oiio.UINT16)
             spec.attribute("oiio:UnassociatedAlpha", 1)
             _write("png", target, spec, pixels)
@@ -247,6 +248,8 @@ class Float(PictureFile):
 
 
 def _open_input(path: Path):
+    import OpenImageIO as oiio
+
     options = oiio.ImageSpec()
     options.attribute("oiio:UnassociatedAlpha", 1)  # not multiplied into the colours
     with quiet_stderr():  # what libpng says of damaged files
@@ -265,6 +268,8 @@ def _read(file) -> np.ndarray:
 
 
 def _write(kind: str, target: Path, spec, pixels: np.ndarray) -> None:
+    import OpenImageIO as oiio
+
     file = oiio.ImageOutput.create(kind)
     pixels = np.ascontiguousarray(pixels)
     if not (file.open(str(target), spec) and file.write_image(pixels) and file.close()):

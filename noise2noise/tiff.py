@@ -113,11 +113,11 @@ class Tiff(PictureFile):
                 page = self._page(n)
                 compression, predictor = page.compression, page.predictor
                 if compression not in _COMPRESSIONS:
-                    self._lose(f"its compression ({compression.name}), now deflate")
+                    self._lose(f"compression {compression.name} became deflate")
                     compression = 8
                 for code, what in LOST_TAGS.items():
                     if code in page.tags:
-                        self._lose(f"its {what}")
+                        self._lose(f"{what} left out")
                 tags = page.tags
                 writer.write(
                     _stored(page, pixels),

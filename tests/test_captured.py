@@ -13,7 +13,6 @@ from noise2noise.datasets import Scenes, find_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_exposures, warn_of_jpeg
-from noise2noise.images import read_picture
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import OpenImageIO as oiio
 import pytest
 import tifffile
 from conftest import REPOSITORY, call_script, write_png16
@@ -72,6 +71,8 @@ def exr(dtype, channels):
         array = values(dtype, channels=min(channels, 3))[0]
         if channels == 4:
             array = np.dstack([array, np.ones_like(array[..., 0])])
+        import OpenImageIO as oiio
+
         kind = {"float16": "half", "float32": "float"}[dtype]
         spec = oiio.ImageSpec(array.shape[1], array.shape[0], channels, kind)
         spec.attribute("compression", "piz")
@@ -104,9 +105,9 @@ TABLE = (
     | {f"{t}-stack.tif": tiff(t, 5) for t in TYPES}
     | {f"{t}-deflate.tif": tiff(t, 2, compression="zlib", predictor=True) for t in TYPES}
     | {f"{t}-imagej.tif": tiff(t, 5, **IMAGEJ) for t in ("uint8", "uint16", "float32")}
-    | {f"{t}.ome.tif": tiff(t, 3, **OME) for t in TYPES if t != "float16"}
+    | {f"{t}.ome.tif": tiff(t, 5, **OME) for t in TYPES if t != "float16"}
     | {f"{t}.fits": fits_image(t) for t in TYPES if t != "float16"}
-    | {f"{t}-stack.fits": fits_image(t, 3) for t in TYPES if t != "float16"}
+    | {f"{t}-stack.fits": fits_image(t, 5) for t in TYPES if t != "float16"}
     | {f"{t}-{n}.exr": exr(t, n) for t in ("float16", "float32") for n in (1, 3, 4)}
     | {
         "uint8.png": lambda path: Image.fromarray(values("uint8")[0]).save(path),
@@ -158,6 +159,8 @@ def said(path):
                 for hdu in file
             ] + [file[1].data["t"].tolist(), file[0].data.shape, file[0].data.dtype]
     if path.suffix == ".exr":
+        import OpenImageIO as oiio
+
         spec = oiio.ImageInput.open(str(path)).spec()
         return str(spec.format), spec.channelnames, {a.name: a.value for a in spec.extra_attribs}
     with Image.open(path) as image:
@@ -232,7 +235,7 @@ def test_a_hot_pixel_changes_nothing_around_it(network, dtype):
     np.testing.assert_allclose(after, 300, rtol=0.01)
 
 
-@pytest.mark.parametrize(("offset", "peak"), [(100, 4000), (100, 60), (30_000, 300)])
+@pytest.mark.parametrize(("offset", "peak"), [(2000, 4000), (100, 60), (30_000, 300)])
 def test_any_range_restores_as_well_as_the_full_one(network, offset, peak):
     """The same noise, in 8 bits' range, in a sixteenth of 16 bits', in photons, on an offset."""
     clean = dead_leaves(np.random.default_rng(3), size=160) / 255
@@ -285,14 +288,20 @@ def odd_files(folder):
     nothing = np.full((40, 40), np.nan, np.float32)
     wild = np.random.default_rng(0).uniform(-1e30, 1e30, (40, 50)).astype(np.float32)
     write = tifffile.imwrite
-    write(folder / "empty.tif", shape=(0, 40, 40), dtype=np.uint16)
+    with pytest.warns(UserWarning, match="zero-size"):
+        write(folder / "empty.tif", shape=(0, 40, 40), dtype=np.uint16)
     with tifffile.TiffWriter(folder / "sizes.tif") as file:
         for size in (40, 30, 64):
             file.write(one[:size, :size], metadata=None)
-    fits.writeto(folder / "complex.fits", fits.PrimaryHDU(one).data)
     fits.HDUList([fits.PrimaryHDU()]).writeto(folder / "none.fits")
+    extensions = [fits.ImageHDU(one, name=name) for name in ("SCI", "ERR")]
+    fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto(folder / "extensions.fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(one)]).writeto(folder / "packed.fits")
+    spectrum = fits.Column("amplitude", "C", array=np.ones(3, np.complex64))
+    spectrum = fits.BinTableHDU.from_columns([spectrum])
+    fits.HDUList([fits.PrimaryHDU(), spectrum]).writeto(folder / "complex.fits")
     write(folder / "complex.tif", one.astype(np.complex64))
-    write(folder / "volume.tif", values("uint16", 4), volumetric=True, tile=(16, 16, 16))
+    write(folder / "volume.tif", values("uint16", 5), volumetric=True, photometric="minisblack")
     write(folder / "slices.tif", values("uint16", 6), metadata={"axes": "ZYX"})
     write(folder / "nan.tif", nothing)
     write(folder / "wild.tif", wild)
@@ -300,11 +309,13 @@ def odd_files(folder):
     write(folder / "zero.tif", np.zeros((40, 40), np.uint16))
     write(folder / "dot.tif", np.full((1, 1), 7, np.uint16))
     write(folder / "strip.tif", np.full((31, 4000), 7, np.int16) + np.arange(4000, dtype=np.int16))
-    (folder / "cut.fits").write_bytes((folder / "complex.fits").read_bytes()[:3000])
+    (folder / "cut.fits").write_bytes((folder / "extensions.fits").read_bytes()[:7000])
     (folder / "cut.tif").write_bytes((folder / "slices.tif").read_bytes()[:20_000])
     return {
         "empty.tif": "empty|no pixels|cannot be read",
         "none.fits": "holds no image",
+        "complex.fits": "holds no image: name a FITS file that does",
+        "packed.fits": "compressed FITS: unpack it first",
         "complex.tif": "complex64 values: save it with real numbers",
         "volume.tif": "volumes as pages: save each slice as a page",
         "cut.fits": "cannot be read",
@@ -332,10 +343,11 @@ def test_odd_files_end_in_a_result_or_in_one_line_that_names_them(project, tmp_p
         for name in names
         if "tif" in name and name not in refused and name != "sizes.tif"
     }
+    assert "extensions.fits: 1 further images stay as they are" in done.stdout
     assert np.isnan(read["nan.tif"]).all()
     assert "nan.tif: 1600 values that are no numbers stay" in done.stdout
     assert np.isfinite(read["wild.tif"]).all()
-    assert read["wild.tif"].std() < 1e30
+    assert np.abs(read["wild.tif"]).max() < 2e30
     np.testing.assert_allclose(read["flat.tif"], 7, rtol=0.01)
     assert read["zero.tif"].max() == 0
     assert read["dot.tif"] == 7
@@ -363,8 +375,8 @@ def test_what_is_lost_is_said(project, tmp_path):
         *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
         *("--output", tmp_path / "out"),
     )
-    assert "pyramid.tif is without its smaller copies" in done.stdout
-    assert "lerc.tif is without its compression (LERC), now deflate" in done.stdout
+    assert "pyramid.tif: smaller copies left out" in done.stdout
+    assert "lerc.tif: compression LERC became deflate" in done.stdout
 
 
 def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
@@ -372,9 +384,9 @@ def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
     command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.tif")
     done = call_script(*command, "--output", tmp_path / "b")
     low, high = ranges.measure(values("uint16", 5))
-    assert f"a.tif (5 pages): values of {low:g} to {high:g} are 0 to 1" in done.stdout
+    assert f"a.tif (5 pages): range {low:g} to {high:g}, measured" in done.stdout
     done = call_script(*command, "--output", tmp_path / "c", "--range", 100, 5000)
-    assert "values of 100 to 5000 are 0 to 1" in done.stdout
+    assert "a.tif (5 pages): range 100 to 5000, given" in done.stdout
     assert (tmp_path / "b/a.tif").read_bytes() != (tmp_path / "c/a.tif").read_bytes()
     done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
     assert "LOW must be below HIGH" in done.stderr
