@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise import images, runs
+from noise2noise import images, ranges, runs
 from noise2noise.arguments import share
 from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
-from noise2noise.errors import InputError, run_main, write_failure
-from noise2noise.files import write_whole
+from noise2noise.errors import InputError, WriteError, run_main, write_failure
+from noise2noise.files import whole
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import SUFFIXES, read_rgb
 from noise2noise.metrics import METRICS
@@ -46,7 +46,7 @@ class Trained:
     """A trained model's file, and what it was trained for: no filter for captured pictures.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them.
+    them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
     """
 
     name: str
@@ -54,6 +54,7 @@ class Trained:
     path: Path
     trained_on: tuple[str, ...] = ()
     grey: bool = False
+    span: ranges.Range | None = None
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,8 +95,18 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add("--compare", action="store_true", help="with --restore: save before and after side by side")
+    add(
+        "--range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="with --restore: the values that the network takes for 0 and 1 (default: the "
+        "training's, or measured, where a picture has more than 8 bits)",
+    )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
+    if args.range and args.range[0] >= args.range[1]:
+        parser.error("--range LOW HIGH: LOW must be below HIGH")
     if args.restore and not args.output:
         parser.error("--restore needs --output DIR, where the restored files go")
     args.output = args.output or runs.RUNS
@@ -131,7 +142,8 @@ def find_models(
         ):
             trained_on = tuple(training.get("trained_on", ()))
             grey = bool(training.get("grey"))
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey))
+            span = training.get("range") and tuple(training["range"])
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
     if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
         raise InputError("there are captured models only, with nothing to show: use --restore")
     if not found:
@@ -321,9 +333,6 @@ def restore_files(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from noise2noise import plots
-    from noise2noise.restore import restore
-
     failed, models, hints = 0, {}, set()
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
@@ -331,40 +340,24 @@ def restore_files(args: argparse.Namespace) -> int:
         for target, path in targets.items():
             progress.advance(done)
             try:
-                picture = images.read_picture(path)
+                with images.open_file(path) as file:
+                    grey = file.colors() != 3 or file.read().grey
+                    trained = networks[grey]
+                    hint = say_why(trained, grey, file.format, args.filter is None)
+                    if hint and hint not in hints:
+                        hints.add(hint)
+                        print(f"{path} {hint}", flush=True)
+                    if trained not in models:
+                        models[trained] = load_model(trained.path, "auto")
+                    restore_file(models[trained], trained, file, target, args, progress)
+            except WriteError:
+                raise
             except InputError as error:
                 print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
                 failed += 1
                 continue
-            trained = networks[picture.grey]
-            hint = say_why(trained, picture, args.filter is None)
-            if hint and hint not in hints:
-                hints.add(hint)
-                print(f"{path} {hint}", flush=True)
-            if trained not in models:
-                models[trained] = load_model(trained.path, "auto")
-            color = picture.color
-            if picture.grey and models[trained].output_shape[-1] == 1:
-                color = color[..., :1]
-            tiles = progress.add_task(path.name, total=color.shape[0] * color.shape[1])
-            restored = restore(
-                models[trained], color, advance=lambda n, t=tiles: progress.advance(t, n)
-            )
-            if args.amount < 1:
-                restored = blend(color, restored, args.amount)
-            pixels = picture.with_color(restored)
-            if args.compare:
-                after = replace(picture, pixels=pixels).color
-                shown = [images.upright(picture, image) for image in (picture.color, after)]
-                comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"
-                plots.save_and_show(plots.compare(*shown), comparison, show=False)
-            # A large picture is let go of before another one like it is encoded.
-            picture, color, restored = replace(picture, pixels=None), None, None
-            make_folder(target.parent)
-            write_whole(target, images.encode(picture, pixels))
             if not args.compare and not console.is_interactive:
                 print(f"restored {target}", flush=True)
-            progress.remove_task(tiles)
     used = " and ".join(sorted(trained.name for trained in models)) or "no network"
     print(
         f"restored {len(targets) - failed} of {len(targets)} pictures with {used}, "
@@ -373,25 +366,75 @@ def restore_files(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def say_why(trained: Trained, picture: images.Picture, picked: bool) -> str:
-    """Return what a user should know of a network for a picture: "" where that is nothing."""
-    kind = "is grey" if picture.grey else "is in colour"
-    if picked and trained.name in CAMERA_NETWORKS:
-        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
-    if picture.grey and not trained.grey:
-        return f"{kind}, and {trained.name} was trained on colour pictures only"
-    if picture.format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
-        return (
-            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
-            f"{trained.name} was trained: leave out the network's name for such pictures"
-        )
-    return ""
+def restore_file(model, trained: Trained, file, target: Path, args, progress) -> None:
+    """Restore an open file (`images.open_file`) to `target`, page by page."""
+    from noise2noise.restore import restore_picture
+
+    span, origin = choose_range(trained, file, args.range)
+    stack = f" ({file.pages} pages)" if file.pages > 1 else ""
+    if span:
+        print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
+    sizes = [file.size(n) for n in range(file.pages)]
+    tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
+    missing = 0
+
+    def restored_pages():
+        nonlocal missing
+        for n in range(file.pages):
+            picture = file.read(n)
+            if picture.pixels.dtype.kind == "f":
+                missing += int(np.sum(~np.isfinite(picture.pixels)))
+            pixels = restore_picture(model, picture, span, lambda n: progress.advance(tiles, n))
+            if args.amount < 1:
+                pixels = blend(picture.pixels, pixels, args.amount)
+            if args.compare and n == 0:
+                compare(picture, pixels, span, args.output, target)
+            # A large picture is let go of before another one like it is encoded.
+            picture = None
+            yield pixels
+
+    try:
+        make_folder(target.parent)
+        with whole(target) as part:
+            file.write(part, restored_pages())
+    finally:
+        progress.remove_task(tiles)
+    if missing:
+        print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
+    if file.lost:
+        print(f"{file.path}: {', '.join(file.lost)}", flush=True)
 
 
-def blend(image: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
-    """Return the image moved towards the restored one: 0 is the image, 1 the restored one."""
-    mixed = image + np.float32(amount) * np.subtract(restored, image, dtype=np.float32)
-    return np.rint(mixed).astype(image.dtype) if image.dtype.kind in "iu" else mixed
+def choose_range(trained: Trained, file, given) -> tuple[ranges.Range | None, str]:
+    """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
+
+    That is the range given; or, for captured networks, that of their training; or, of more than
+    8 bits, what is measured on some of the file's pages.
+    """
+    if given:
+        return tuple(given), "given"
+    shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
+    shown = [picture.pixels[..., : picture.colors] for picture in shown]
+    if trained.filter is None and trained.span and shown[0].dtype != np.uint8:
+        if not ranges.fits(shown, trained.span):
+            print(
+                f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
+                f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
+            )
+        return trained.span, "that of the training"
+    if trained.filter is None and shown[0].dtype.kind == "u":
+        return None, ""
+    return ranges.measure(shown), "measured"
+
+
+def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:
+    """Save a picture before and after, side by side, as FOLDER/compare/TARGET.png."""
+    from noise2noise import plots
+
+    after = replace(picture, pixels=pixels).color
+    shown = [images.upright(picture, image, span) for image in (picture.color, after)]
+    path = folder / "compare" / f"{target.relative_to(folder)}.png"
+    plots.save_and_show(plots.compare(*shown), path, show=False)
 
 
 def make_folder(folder: Path) -> None:
@@ -399,6 +442,29 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(folder, error) from None
+
+
+def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
+    """Return what a user should know of a network for a picture: "" where that is nothing."""
+    kind = "is grey" if grey else "is in colour"
+    if picked and trained.name in CAMERA_NETWORKS:
+        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
+    if grey and not trained.grey:
+        return f"{kind}, and {trained.name} was trained on colour pictures only"
+    if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
+        return (
+            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
+            f"{trained.name} was trained: leave out the network's name for such pictures"
+        )
+    return ""
+
+
+def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
+    """Return pixels moved towards the restored ones: 0 leaves them, 1 makes them those."""
+    exact = np.result_type(pixels.dtype, np.float32)
+    mixed = pixels + exact.type(amount) * np.subtract(restored, pixels, dtype=exact)
+    mixed = np.where(np.isfinite(pixels), mixed, pixels)
+    return (np.rint(mixed) if pixels.dtype.kind in "iu" else mixed).astype(pixels.dtype)
 
 
 def main() -> int:

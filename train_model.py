@@ -93,8 +93,13 @@ def open_images(args: argparse.Namespace):
     Exposures that are all grey make it a grey training.
     """
     if args.filter == CAPTURED:
-        training, validation = training_scenes(Path(args.dataset), args.crop)
+        training, validation = training_scenes(
+            Path(args.dataset), args.crop, args.range, args.neighbours
+        )
         args.channels = 1 if training.grey else 3
+        args.range = training.span
+        if args.range:
+            print("the network sees values of {:g} to {:g} as 0 to 1".format(*args.range))
         warn_of_jpeg(training)
         check_exposures(training)
         return training, validation, check_exposures(validation, "validation")
@@ -265,12 +270,13 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer grey"
+    keys += " optimizer grey neighbours"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
         **{key: getattr(args, key) for key in keys.split()},
         "start_from": args.start_from and sha256(args.start_from),
+        "range": args.range and list(args.range),
         "precision": precision,
         "backend": backend_name,
     }
@@ -286,6 +292,7 @@ def what_was_trained(args: argparse.Namespace) -> dict:
         "clean_targets": args.clean_targets,
         "grey": args.channels == 1 or args.filter == "camera",
         "trained_on": sorted(set(seen)),
+        "range": args.range and list(args.range),
         "crops": before.get("crops", 0) + args.epochs * args.steps * args.batch,
     }
 
@@ -306,7 +313,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         default="deadleaves",
         help=f"{', '.join(NAMES)}, or a folder of pictures (%(default)s: generated, no network); "
-        "for captured a folder of scenes, each a sub-folder of exposures, or a/ and b/",
+        "for captured a folder of scenes, each a stack or a sub-folder of exposures, or a/ and b/",
     )
     add("--epochs", type=positive(int), metavar="N", default=20, help="(%(default)s)")
     add("--steps", type=positive(int), metavar="N", default=200, help="per epoch (%(default)s)")
@@ -359,6 +366,21 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="train on the pictures' luminance, n = m = 1 (captured: where all are grey)",
     )
+    add(
+        "--neighbours",
+        type=positive(int),
+        metavar="N",
+        help="captured: pairs of exposures at most N apart in their order, such as frames of a "
+        "stack in which something moves (default: any)",
+    )
+    add(
+        "--range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="captured: the values that the network takes for 0 and 1 (default: of 8 bits 0 to "
+        "255, of more as measured)",
+    )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
     add(
         "--seed",
@@ -403,6 +425,10 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("captured takes a folder: python train_model.py captured FOLDER")
     if args.filter == CAPTURED and args.clean_targets:
         parser.error("captured has no clean targets")
+    if args.filter != CAPTURED and (args.neighbours or args.range):
+        parser.error("--neighbours and --range are for captured exposures")
+    if args.range and args.range[0] >= args.range[1]:
+        parser.error("--range LOW HIGH: LOW must be below HIGH")
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m

@@ -113,7 +113,7 @@ def something_else(rng: random.Random) -> bytes:
 
 def read_and_encode(path: Path) -> None:
     picture = images.read_picture(path)
-    images.encode(picture, picture.pixels)
+    images.write(path, path.with_suffix(".again"), picture.pixels)
 
 
 def damaged_files(folder: Path, count: int, rng: random.Random):

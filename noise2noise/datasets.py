@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from noise2noise import ranges
 from noise2noise.cache import Cache
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError, read_failure
@@ -16,12 +17,12 @@ from noise2noise.files import sha256
 from noise2noise.images import (
     SUFFIXES,
     find_pictures,
-    is_grey,
     luminance,
-    open_picture,
+    open_file,
     read_picture,
     read_rgb,
 )
+from noise2noise.ranges import Range
 
 NAMES = ("kodak", "bsds300", "deadleaves")
 CAPTURED = "captured"  # stands where a filter does: real exposures instead of synthetic noise
@@ -36,6 +37,7 @@ SCORED = {  # the folder, how many pictures it holds when it is whole, and what 
 DEADLEAVES_VALIDATION = 16  # pictures
 VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
 LARGE = 2000  # pictures from which on a folder's files are checked when used, not at the start
+MEASURED = 32  # exposures, at most, that the range of their values is measured on
 HASHED_BYTES = 1 << 28  # of a folder whose pictures' contents go into its fingerprint
 
 
@@ -67,8 +69,8 @@ class ImageFiles:
         self._min_size, self._grey = min_size, grey
         if len(self.paths) < LARGE:
             for path in self.paths:
-                with open_picture(path) as picture:
-                    self._check_size(path, picture.size)
+                with open_file(path) as file:
+                    self._check_size(path, file.size())
         self._cached = Cache(self._read)
 
     def _read(self, k: int) -> np.ndarray:
@@ -170,24 +172,53 @@ def fingerprint(*parts) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Exposure:
+    """A picture of a scene: a file, or a page of one."""
+
+    path: Path
+    page: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.page is None else f"{self.path}, page {self.page + 1},"
+
+
+@dataclass(frozen=True)
 class Scene:
     """Two or more exposures of one scene."""
 
     name: str
-    paths: tuple[Path, ...]
+    exposures: tuple[Exposure, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that they are in."""
+        return tuple(dict.fromkeys(exposure.path for exposure in self.exposures))
+
+
+def find_exposures(*paths: Path) -> tuple[Exposure, ...]:
+    """Return the pictures in files, in order: each page of a stack."""
+    found = []
+    for path in paths:
+        with open_file(path) as file:
+            pages = [None] if file.pages == 1 else range(file.pages)
+        found += [Exposure(path, page) for page in pages]
+    return tuple(found)
 
 
 def find_scenes(folder: Path) -> list[Scene]:
     """Find the scenes of `folder`, in order of their names.
 
-    Either one sub-folder per scene with two or more exposures in it, or two sub-folders a/
-    and b/ with files of the same names.
+    Either sub-folders with two or more exposures in each, and stacks, whose pages are
+    exposures; or two sub-folders a/ and b/ with files of the same names. Of one stack alone the
+    last eighth of its pages is a scene to validate with.
 
     Raises
     ------
     InputError
         For a scene with one exposure, a file without its twin, or no scene at all.
     """
+    if folder.is_file():
+        return _halves(folder, find_exposures(folder))
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: name one with a sub-folder per scene")
     subfolders = sorted(
@@ -208,9 +239,21 @@ def find_scenes(folder: Path) -> list[Scene]:
                 f"{folder}/a and {folder}/b must hold files of the same names: "
                 f"{alone[0]} is in one of them only"
             )
-        scenes = [Scene(name, (names[0][name], names[1][name])) for name in names[0]]
-    else:
         scenes = []
+        for name in names[0]:
+            a, b = (find_exposures(names[side][name]) for side in (0, 1))
+            if len(a) != len(b):
+                raise InputError(
+                    f"{a[0].path} has {len(a)} pages and {b[0].path} {len(b)}: they must be pairs"
+                )
+            pages = [""] if len(a) == 1 else [f", page {n + 1}" for n in range(len(a))]
+            scenes += [Scene(name + page, pair) for page, *pair in zip(pages, a, b, strict=True)]
+    else:
+        inside = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+        inside = {path: find_exposures(path) for path in sorted(inside)}
+        scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
+        if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
+            print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
         for sub in subfolders:
             inner = [path.name for path in sub.iterdir() if path.is_dir()]
             if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
@@ -220,46 +263,79 @@ def find_scenes(folder: Path) -> list[Scene]:
             if not any(path.is_file() for path in sub.iterdir()):
                 print(f"{sub} is empty and left out")
                 continue
-            scenes.append(Scene(sub.name, tuple(find_pictures(sub))))
+            scenes.append(Scene(sub.name, find_exposures(*find_pictures(sub))))
     for scene in scenes:
-        if len(scene.paths) < 2:
-            raise InputError(f"{scene.paths[0]} is the only exposure of its scene: add another one")
+        if len(scene.exposures) < 2:
+            raise InputError(
+                f"{scene.exposures[0]} is the only exposure of its scene: add another one"
+            )
+    if len(scenes) == 1 and len(scenes[0].paths) == 1:
+        return _halves(scenes[0].paths[0], scenes[0].exposures)
     if len(scenes) < 2:
         raise InputError(
             f"{folder} holds {len(scenes) or 'no'} scene{'s' * (not scenes)}: at least two are "
-            "needed, one to validate with, each a sub-folder of two or more exposures "
+            "needed, one to validate with, each a stack or a sub-folder of two or more exposures "
             f"({', '.join(SUFFIXES)}), or a/ and b/ with files of the same names"
         )
-    return scenes
+    return sorted(scenes, key=lambda scene: scene.name.lower())
+
+
+def _halves(path: Path, pages: tuple[Exposure, ...]) -> list[Scene]:
+    """Cut a stack that is the only scene into pages to train on and to validate with."""
+    last = max(2, len(pages) // VALIDATION_EVERY)
+    if len(pages) - last < 2:
+        raise InputError(
+            f"{path} holds {len(pages)} page{'s' * (len(pages) > 1)} of one scene: at least 4 are "
+            "needed to train on it alone, or other scenes, in one folder with it"
+        )
+    return [
+        Scene(path.name, pages[:-last]),
+        Scene(f"{path.name}, last {last} pages", pages[-last:]),
+    ]
 
 
 class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
-    Images are uint8 or uint16, (height, width, 3), as stored; 1 channel where `grey` is set.
+    Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
+    the range of their values, `neighbours` how far apart in a scene's order the two exposures
+    of a pair may be; None: the type's, any.
 
     Raises
     ------
     InputError
-        On creation where a scene's exposures differ in size or are smaller than `min_size`.
+        On creation where a scene's exposures differ in size or are smaller than `min_size`, or
+        are neither grey nor RGB; on access for damaged contents or what is no number.
     """
 
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
         self.scenes = list(scenes)
         self.paths = [path for scene in self.scenes for path in scene.paths]
+        self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
         self.grey = False
-        self._first = np.cumsum([0, *(len(scene.paths) for scene in self.scenes)])
+        self.span: Range | None = None
+        self.neighbours: int | None = None
+        self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
+        self._first = np.cumsum([0, *(len(scene.exposures) for scene in self.scenes)])
         self._cached = Cache(self._read)
         for scene in self.scenes:
             sizes = {}
             for path in scene.paths:
-                with open_picture(path) as picture:
-                    sizes[path] = picture.size
+                with open_file(path) as file:
+                    for exposure in scene.exposures:
+                        if exposure.path == path:
+                            sizes[exposure] = file.size(exposure.page or 0)
+                            self.colors.add(file.colors(exposure.page or 0))
+                if others := self.colors - {1, 3}:
+                    raise InputError(
+                        f"{path} has {others.pop()} channels, neither grey nor RGB: save each "
+                        "as a file of its own"
+                    )
             first, size = next(iter(sizes.items()))
-            for path, other in sizes.items():
+            for exposure, other in sizes.items():
                 if other != size:
                     raise InputError(
-                        f"{path} has {other[0]} x {other[1]} pixels and {first} "
+                        f"{exposure} has {other[0]} x {other[1]} pixels and {first} "
                         f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
                     )
             if min(size) < min_size:
@@ -269,7 +345,12 @@ class Scenes:
                 )
 
     def _read(self, n: int) -> np.ndarray:
-        image = read_picture(self.paths[n]).color
+        exposure = self._exposures[n]
+        image = read_picture(exposure.path, exposure.page or 0).color
+        if image.dtype.kind == "f" and (missing := np.sum(~np.isfinite(image[..., 0]))):
+            raise InputError(
+                f"{exposure} has {missing} values that are no numbers: remove it from its scene"
+            )
         return np.ascontiguousarray(image[..., :1] if self.grey else image)
 
     def __len__(self) -> int:
@@ -293,10 +374,21 @@ class Exposures(Sequence):
         return self._cached[self._numbers[i]]
 
 
-def training_scenes(folder: Path, crop_size: int) -> tuple[Scenes, Scenes]:
-    """Open a folder's scenes for training and validation, split by scene; grey if all are."""
+def training_scenes(
+    folder: Path, crop_size: int, span: Range | None = None, neighbours: int | None = None
+) -> tuple[Scenes, Scenes]:
+    """Open a folder's scenes for training and validation, split by scene; grey if all are.
+
+    Without a range given it is measured on some of the exposures to train on.
+    """
     parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
-    grey = all(is_grey(path) for part in parts for path in part.paths)
+    training = parts[0]
+    grey = not any(3 in part.colors for part in parts)
     for part in parts:
-        part.grey = grey
+        part.grey, part.neighbours = grey, neighbours
+    step = -(-len(training._exposures) // MEASURED)
+    some = (training._cached[n] for n in range(0, len(training._exposures), step))
+    span = span or ranges.measure(some)
+    for part in parts:
+        part.span = span
     return tuple(parts)

@@ -49,18 +49,22 @@ def run_main(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+class WriteError(InputError):
+    """A file or folder cannot be written, as the next ones could not either."""
+
+
 def read_failure(path: Path, error: OSError) -> InputError:
     """Return the `InputError` for a file or folder that could not be read."""
     return InputError(f"cannot read {error.filename or path}: {error.strerror or error}")
 
 
-def write_failure(path: Path, error: OSError) -> InputError:
-    """Return the `InputError` for a file or folder that could not be written."""
+def write_failure(path: Path, error: OSError) -> WriteError:
+    """Return the error for a file or folder that could not be written."""
     # Not Path.is_dir, which raises where permissions or the length of a name forbid to look.
     folder = next((p for p in (path, *path.parents) if os.path.isdir(p)), Path())  # noqa: PTH112
     free = shutil.disk_usage(folder).free / 1e6
     reason = error.strerror or str(error)
-    return InputError(f"cannot write {path}: {reason} ({free:,.0f} MB free in {folder})")
+    return WriteError(f"cannot write {path}: {reason} ({free:,.0f} MB free in {folder})")
 
 
 @contextlib.contextmanager

@@ -4,18 +4,19 @@ Noise2Noise needs two pictures of one scene whose noise is independent and whose
 same. Exposures that differ in brightness, or are shifted, teach the network that difference.
 """
 
+import hashlib
+
 import numpy as np
 
 from noise2noise.datasets import Scenes
 from noise2noise.errors import InputError
-from noise2noise.files import sha256
+from noise2noise.ranges import to_network
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
 MAX_SHIFT = 0.5  # pixels from which exposures are warned of
 FAR = 10.0  # pixels from which they are refused
 MAX_CLIPPED = 0.01  # share of an exposure's values at one end of what its file can hold
 PRINTED = 20  # scenes
-DARK = 0.3  # of a file's range: exposures that never go above it are warned of
 MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift is measured on
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
 
@@ -44,36 +45,36 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
         For two exposures that are the same file, which would teach to keep the noise, or
         that do not show the same scene.
     """
-    floors, highest = [], 0.0
+    floors = []
     for number, (scene, exposures) in enumerate(zip(scenes.scenes, scenes, strict=True)):
         digests = {}
-        for path in scene.paths:
-            twin = digests.setdefault(sha256(path), path)
-            if twin is not path:
-                raise InputError(f"{path} and {twin} are the same file: remove one of them")
-        first = _to_float(exposures[0])
+        for exposure, image in zip(scene.exposures, exposures, strict=True):
+            twin = digests.setdefault(hashlib.sha256(image.tobytes()).digest(), exposure)
+            if twin is not exposure:
+                raise InputError(f"{exposure} and {twin} are the same picture: remove one of them")
         brightness = shift = 0.0
         clipped = max(_clipped(exposure) for exposure in exposures)
         noise = []
         for i in range(1, len(exposures)):
-            other = _to_float(exposures[i])
+            to = i - 1 if scenes.neighbours else 0  # what it is paired with in training
+            first = to_network(exposures[to], scenes.span)
+            other = to_network(exposures[i], scenes.span)
             brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
             measured = _shift(first, other)
             if measured is None or measured > FAR:
                 raise InputError(
-                    f"{scene.paths[0]} and {scene.paths[i]} do not show the same scene, or are "
-                    "shifted far: align them, or remove one"
+                    f"{scene.exposures[to]} and {scene.exposures[i]} do not show the same scene, "
+                    "or are shifted far: align them, or remove one"
                 )
             shift = np.fmax(shift, measured) if i > 1 else measured
             noise.append(float(np.mean((first - other) ** 2)) / 2)
         floors.append(float(np.mean(noise)))
-        highest = max(highest, float(first.max()))
         if number == PRINTED:
             out(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
         if number < PRINTED:
             found = f"shift {shift:.1f} pixels" if shift == shift else "too flat to measure a shift"
             out(
-                f"{kind} scene {scene.name}: {len(scene.paths)} exposures, brightness within "
+                f"{kind} scene {scene.name}: {len(scene.exposures)} exposures, brightness within "
                 f"{brightness:.1%}, {found}, noise {255 * floors[-1] ** 0.5:.1f}/255"
             )
         if brightness > MAX_BRIGHTNESS:
@@ -92,11 +93,6 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 "end of its range: noise that is cut off has another mean, which the network will "
                 "learn; expose less, or keep the black level"
             )
-    if highest < DARK:
-        out(
-            f"warning: the exposures use no more than {highest:.0%} of the range of their files "
-            "(12 bits stored in 16?): multiply them, all alike, to fill it"
-        )
     return float(np.mean(floors))
 
 
@@ -108,10 +104,6 @@ def warn_of_jpeg(scenes: Scenes) -> None:
             f"{jpegs[0]} is a JPEG: its compression smears the noise over blocks of 8x8 pixels, so "
             "that it is not independent; raw files saved as 16-bit TIFF or PNG restore better"
         )
-
-
-def _to_float(pixels: np.ndarray) -> np.ndarray:
-    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
 
 
 def _clipped(image: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from noise2noise.errors import write_failure
@@ -14,16 +15,23 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file so that it is there whole or as it was; `InputError` where it cannot be."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a name to write a file under, that it is there whole or as it was; errors name it."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(contents)
-            file.flush()
+        yield part
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
+        raise write_failure(path, error) from None
+    finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise write_failure(path, error) from None
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a file so that it is there whole or as it was; `InputError` where it cannot be."""
+    with whole(path) as part:
+        part.write_bytes(contents)

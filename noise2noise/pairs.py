@@ -10,6 +10,7 @@ import numpy as np
 from noise2noise import camera
 from noise2noise.datasets import LARGE
 from noise2noise.filters import Filter
+from noise2noise.ranges import to_network
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 
@@ -144,7 +145,7 @@ class NoisyPairs:
         for image in images:
             crop = np.rot90(image[top : top + size, left : left + size], turns)
             crop = crop[:, ::-1] if flip else crop
-            crops.append(np.divide(crop, np.iinfo(crop.dtype).max, dtype=np.float32))
+            crops.append(to_network(crop, getattr(self.images, "span", None)))
         return crops
 
     def _corrupt(self, clean: np.ndarray, rng: np.random.Generator):
@@ -157,11 +158,16 @@ class NoisyPairs:
 
 
 class CapturedPairs(NoisyPairs):
-    """Two different exposures of a scene, any ordered pair; of `datasets.Scenes`."""
+    """Two different exposures of a scene, any ordered pair or near ones; of `datasets.Scenes`."""
 
     def _pair(self, k: int, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
         chosen = input_rng.choice(len(exposures), 2, replace=False)
+        if far := self.images.neighbours:  # in time
+            first = int(chosen[0])
+            near = [i for i in range(first - far, first + far + 1) if 0 <= i < len(exposures)]
+            near.remove(first)
+            chosen = first, near[input_rng.integers(len(near))]
         return *self._cut(crop_rng, self.crop_size, *(exposures[i] for i in chosen)), 1
 
 

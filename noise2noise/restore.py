@@ -2,8 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
+
+from noise2noise import ranges
+from noise2noise.picture import Picture
+from noise2noise.ranges import Range
 
 SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
 # An output pixel depends on input pixels at most this far away. A 3x3 convolution at level l,
@@ -19,6 +24,7 @@ def restore(
     image: np.ndarray,
     max_tile: int = MAX_TILE,
     advance: Callable[[float], None] | None = None,
+    span: Range | None = None,
 ) -> np.ndarray:
     """Restore an image of any size.
 
@@ -33,45 +39,77 @@ def restore(
     model : keras.Model
         Or anything with its `predict_on_batch` and `output_shape`.
     image : (height, width, channels)
-        float32, about [0, 1], and may go beyond; or uint8 or uint16.
+        float32, about [0, 1], and may go beyond; or integers; or, with a range, any type.
     max_tile : int
         Pixels on a tile's side, more than twice `HALO`.
     advance : callable, optional
         Called with the number of pixels done after each tile.
+    span : (float, float), optional
+        The values that the network shall take for 0 and 1 (`ranges`); default: the type's.
 
     Returns
     -------
     (height, width, channels)
-        float32, not clipped; or, for an image of integers, clipped and rounded to its type.
+        float32, not clipped; or, for an image of integers, clipped and rounded to its type; with
+        a range, of the image's type.
     """
     height, width, channels = image.shape
     if model.output_shape[-1] == 1 < channels:
         parts = (image[..., k : k + 1] for k in range(channels))
         share = advance and (lambda n: advance(n / channels))
-        return np.concatenate([restore(model, part, max_tile, share) for part in parts], axis=2)
-    integers = image.dtype.kind == "u"
-    top_value = np.float32(np.iinfo(image.dtype).max if integers else 1)
-    result = np.empty_like(image) if integers else np.empty(image.shape, np.float32)
+        parts = [restore(model, part, max_tile, share, span) for part in parts]
+        return np.concatenate(parts, axis=2)
+    floats = span is None and image.dtype.kind == "f"
+    result = np.empty(image.shape, np.float32 if floats else image.dtype)
     for rows, kept_rows in _spans(height, max_tile):
         for columns, kept_columns in _spans(width, max_tile):
             tile = image[rows.start : rows.stop, columns.start : columns.stop]
             padding = [
                 (0, len(span) - n) for span, n in zip((rows, columns), tile.shape, strict=False)
             ]
-            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect") / top_value
-            restored = np.asarray(model.predict_on_batch(tile[None].astype(np.float32)))[0]
-            restored = restored[
+            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
+            seen = ranges.to_network(tile, span)
+            restored = np.asarray(model.predict_on_batch(seen[None]))[0]
+            kept = np.s_[
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
             ]
-            if integers:
-                restored = np.rint(np.clip(restored, 0, 1) * top_value)
+            restored = ranges.from_network(restored[kept], tile[kept], span)
             result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
                 restored
             )
             if advance:
                 advance(restored.shape[0] * restored.shape[1])
     return result
+
+
+def restore_picture(
+    model,
+    picture: Picture,
+    span: Range | None = None,
+    advance: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Restore a picture of any kind: return its pixels, of its shape and type.
+
+    Grey ones go through a network for colours three times over; channels that are neither
+    grey nor RGB one by one. What is no number (NaN, infinite) stays, and the network sees
+    the nearest number in its place.
+    """
+    if picture.colors not in (1, 3):
+        parts = [
+            replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1)
+            for k in range(picture.colors)
+        ]
+        share = advance and (lambda n: advance(n / len(parts)))
+        restored = [restore_picture(model, part, span, share) for part in parts]
+        return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
+    grey = picture.colors == 1 and model.output_shape[-1] == 1
+    color = picture.pixels[..., :1] if grey else picture.color
+    missing = ~np.isfinite(color) if color.dtype.kind == "f" else np.zeros((), bool)
+    if not missing.any():
+        return picture.with_color(restore(model, color, MAX_TILE, advance, span))
+    restored = restore(model, ranges.fill(color, missing), MAX_TILE, advance, span)
+    return picture.with_color(np.where(missing, color, restored))
 
 
 def _spans(length: int, max_tile: int) -> Iterator[tuple[range, range]]:

@@ -43,6 +43,8 @@ CHECKPOINT_SECONDS = 60.0
 ADDED = {
     "optimizer": "adam",
     "grey": False,
+    "range": None,
+    "neighbours": None,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 

@@ -1,0 +1,77 @@
+"""FITS files by astropy, where it is installed: an image, a stack or a cube, its cards kept."""
+
+import shutil
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from noise2noise.errors import InputError
+from noise2noise.picture import PictureFile, decoding
+
+
+class Fits(PictureFile):
+    """A FITS file; its pages are the planes of its first image, however many axes that has."""
+
+    format = "FITS"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        try:
+            from astropy.io import fits
+        except ImportError:
+            raise InputError(f"{path} is FITS, which astropy reads: pip install astropy") from None
+        with decoding(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd cards
+            self._file = fits.open(path)
+            images = [k for k, hdu in enumerate(self._file) if hdu.is_image and len(hdu.shape) >= 2]
+            if not images or 0 in self._file[images[0]].shape:
+                raise InputError(f"{path} holds no image: name a FITS file that does")
+            self._number = images[0]
+            self._hdu = self._file[self._number]
+            if isinstance(self._hdu, fits.CompImageHDU):
+                raise InputError(f"{path} is compressed FITS: unpack it first (funpack)")
+            if len(images) > 1:
+                self.lost.append(f"{len(images) - 1} further images stay as they are")
+        self._planes = self._hdu.shape[:-2]
+        self.pages = int(np.prod(self._planes))
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def size(self, n: int = 0) -> tuple[int, int]:
+        return self._hdu.shape[:-3:-1]
+
+    def colors(self, n: int = 0) -> int:
+        return 1
+
+    def _pixels(self, n: int) -> np.ndarray:
+        return np.asarray(self._hdu.section[(*np.unravel_index(n, self._planes), ...)])
+
+    def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
+        """Copy the file and put other pixels in place of the image's own: all else stays."""
+        header, place = self._hdu.header, self._hdu.fileinfo()["datLoc"]
+        factor, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        bits = header["BITPIX"]
+        kind = np.dtype(f">{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}")
+        shutil.copyfile(self.path, target)
+        with target.open("r+b") as file:
+            file.seek(place)
+            for pixels in pages:
+                stored = pixels[..., 0]
+                if (factor, zero) != (1, 0):
+                    stored = (stored.astype(np.float64) - zero) / factor
+                if kind.kind != "f" and stored.dtype.kind == "f":
+                    ends = np.iinfo(kind)
+                    whole = np.rint(np.clip(stored, ends.min, ends.max))
+                    stored = np.where(np.isfinite(stored), whole, header.get("BLANK", 0))
+                file.write(np.ascontiguousarray(stored, kind))
+        if {"CHECKSUM", "DATASUM"} & set(header):
+            self._sum_up(target)
+
+    def _sum_up(self, target: Path) -> None:
+        from astropy.io import fits
+
+        with fits.open(target, mode="update", do_not_scale_image_data=True) as file:
+            file[self._number].add_checksum()

@@ -1,0 +1,147 @@
+"""What a picture is, and an open file of pictures: what the rooms for its kinds have in common.
+
+A picture is what a person has, a file or a page of one; an image is its array.
+"""
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from noise2noise.errors import InputError
+
+MAX_PIXELS = 178_956_970  # of a page: Pillow's limit, so that a damaged header is no order of GBs
+# What Pillow, tifffile, OpenImageIO and astropy raise on damaged files, found by damaging them.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    ZeroDivisionError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    tifffile.TiffFileError,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is stored: not turned, nothing converted but palettes.
+
+    `pixels` is (height, width, channels), of any real type. Its first `colors` channels are
+    restored: 3 are red, green and blue, other numbers are grey ones, each alone. What comes
+    behind them, alpha, stays.
+    """
+
+    path: Path
+    format: str
+    pixels: np.ndarray
+    colors: int
+
+    @cached_property
+    def grey(self) -> bool:
+        """Whether it shows no colours: it has other channels than three, or three equal ones."""
+        first = self.pixels[..., 0]
+        return self.colors != 3 or all(
+            np.array_equal(first, self.pixels[..., k], equal_nan=first.dtype.kind == "f")
+            for k in (1, 2)
+        )
+
+    @property
+    def color(self) -> np.ndarray:
+        """The pixels without alpha, (height, width, 3), of one grey channel or of three colours."""
+        if self.colors == 3:
+            return self.pixels[..., :3]
+        return np.repeat(self.pixels[..., :1], 3, axis=2)
+
+    def with_color(self, color: np.ndarray) -> np.ndarray:
+        """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
+        if self.colors != 3:
+            mean = color.mean(axis=2, keepdims=True)
+            color = (mean if color.dtype.kind == "f" else np.rint(mean)).astype(color.dtype)
+        if color.shape == self.pixels.shape:
+            return color
+        return np.concatenate((color, self.pixels[..., color.shape[2] :]), axis=2)
+
+
+class PictureFile:
+    """An open file of pictures, a context manager: pages to read, and to write one like it.
+
+    `pages` is how many pictures it holds, `lost` what `write` cannot keep of it.
+    """
+
+    format: str
+    pages = 1
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lost: list[str] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def size(self, n: int = 0) -> tuple[int, int]:
+        """Return (width, height) of a page, without decoding it."""
+        raise NotImplementedError
+
+    def colors(self, n: int = 0) -> int:
+        """Return how many of a page's channels are restored (`Picture`)."""
+        raise NotImplementedError
+
+    def read(self, n: int = 0) -> Picture:
+        """Decode a page; `InputError` names the file if it cannot be."""
+        width, height = self.size(n)
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{self.path} has {width} x {height} pixels, too many: cut it up")
+        with decoding(self.path):
+            pixels = self._pixels(n)
+        if pixels.dtype.kind not in "iuf":
+            raise InputError(f"{self.path} holds {pixels.dtype} values: save it with real numbers")
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        return Picture(self.path, self.format, pixels, self.colors(n))
+
+    def _pixels(self, n: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
+        """Write a file like this one with other pixels: an array for each page, of its shape."""
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into the one line that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: BaseException) -> InputError:
+    """Return the one line for what a library raised on a file."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = reason.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
+    return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")

@@ -1,0 +1,111 @@
+"""Value ranges: which of a picture's values a network takes for 0 and for 1.
+
+Networks see about [0, 1]. Of 8-bit pictures that is the file's range, of deeper ones often not:
+12 bits in a 16-bit file, photons, degrees. A range is (low, high), in the picture's own units, or
+None for that of its type: 0 to the largest integer, or to 1 for floats. Nothing is lost by it:
+what lies outside, hot pixels and stars, passes by the network and is added again behind it.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+Range = tuple[float, float]
+
+PERCENTILES = 0.1, 99.9  # of the values, taken for 0 and 1: a few hot or dead pixels don't count
+USED = 0.25  # share of its type's range from which on a picture keeps that
+# What a network sees at most. Brighter than any noise within the range, near enough to it that one
+# pixel does not change its surroundings, as far as the network sees.
+LIMITS = -1.0, 2.0
+SAMPLED = 1 << 20  # values of a picture that its range is measured on
+
+
+def measure(images: Iterable[np.ndarray]) -> Range | None:
+    """Measure the range that images use, together; None where it is their type's.
+
+    That is so for 8 bits, and for unsigned integers whose values fill a quarter of their type's
+    range. Numbers that are not finite do not count; None too where there are no others.
+    """
+    values, top = [], None
+    for image in images:
+        if image.dtype != np.uint8:
+            flat = image.reshape(-1)
+            flat = flat[:: flat.size // SAMPLED + 1]
+            values.append(flat[np.isfinite(flat)].astype(np.float64))
+            top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
+    values = np.concatenate(values) if values else np.empty(0)
+    if not values.size:
+        return None
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
+    if top and high - low >= USED * top:
+        return None
+    if low == high:  # one colour, but for outliers: a step that keeps it what it is
+        high = low + (1.0 if image.dtype.kind in "iu" else abs(low) / 100 or 1.0)
+    return low, high
+
+
+def fits(images: Iterable[np.ndarray], span: Range) -> bool:
+    """Whether a range suits images: most values are within `LIMITS`, and they differ."""
+    seen = np.concatenate([to_network(image.reshape(-1)[::7], span) for image in images])
+    low, high = (
+        np.percentile(seen[np.isfinite(seen)], (5, 95)) if np.isfinite(seen).any() else LIMITS
+    )
+    return LIMITS[0] < low and high < LIMITS[1] and np.ptp(seen) > 0.01
+
+
+def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
+    """Return values of any type as the network sees them: float32, about [0, 1].
+
+    With a range, within `LIMITS`; without one, floats are what they were.
+    """
+    if span is None:
+        return np.divide(values, _top(values.dtype), dtype=np.float32)
+    return np.clip(_scaled(values, span), *LIMITS).astype(np.float32)
+
+
+def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
+    """Return what the network made of `values`, in their units, with what it did not see of them.
+
+    Integers are rounded, and clipped to what their type holds. Floats are of `values`' type.
+    """
+    kind = values.dtype
+    if span is None and kind.kind == "f":
+        return restored
+    if span is None:
+        return np.rint(np.clip(restored, 0, 1) * np.float32(_top(kind))).astype(kind)
+    scaled = _scaled(values, span)
+    result = (restored + (scaled - np.clip(scaled, *LIMITS))) * (span[1] - span[0]) + span[0]
+    if kind.kind == "f":
+        return result.astype(kind)
+    return np.clip(np.rint(result), np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+
+
+def to_8bit(values: np.ndarray, span: Range | None = None) -> np.ndarray:
+    """Return values as uint8, to look at."""
+    if values.dtype == np.uint8 and span is None:
+        return values
+    seen = np.nan_to_num(to_network(values, span))
+    return np.rint(np.clip(seen, 0, 1) * 255).astype(np.uint8)
+
+
+def fill(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return `image` with the nearest pixel's value wherever one is missing, per channel."""
+    from scipy.ndimage import distance_transform_edt
+
+    filled = image.copy()
+    for k in range(image.shape[2]):
+        if missing[..., k].any() and not missing[..., k].all():
+            nearest = distance_transform_edt(
+                missing[..., k], return_distances=False, return_indices=True
+            )
+            filled[..., k] = image[..., k][tuple(nearest)]
+    return np.where(np.isfinite(filled), filled, 0)  # of a channel without any number
+
+
+def _scaled(values: np.ndarray, span: Range) -> np.ndarray:
+    low, high = span
+    return (values.astype(np.float64) - low) / (high - low)
+
+
+def _top(dtype: np.dtype) -> int:
+    return np.iinfo(dtype).max if dtype.kind in "iu" else 1

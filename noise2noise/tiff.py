@@ -1,0 +1,165 @@
+"""TIFF files by tifffile: any depth, stacks, planar, tiled, BigTIFF, OME's and ImageJ's."""
+
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from noise2noise.errors import InputError
+from noise2noise.picture import PictureFile, decoding
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it finds odd
+BIG = 2**32 - 2**25  # bytes that a TIFF whose offsets have 32 bits holds for sure
+LOST_TAGS = {330: "smaller copies", 34665: "EXIF", 34853: "GPS position"}  # folders of their own
+WHITE_IS_ZERO, RGB = 0, 2
+PLAIN = WHITE_IS_ZERO, 1, RGB
+ALPHA = 1, 2  # of ExtraSamples: alpha, multiplied into the colours or not
+
+
+class Tiff(PictureFile):
+    """A TIFF file; its pages are its own, whichever volumes or time series they make up."""
+
+    format = "TIFF"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        with decoding(path):
+            # OME's XML stays text: its pages may be in other files.
+            self._file = tifffile.TiffFile(path, is_ome=False)
+            self.pages = len(self._file.pages)
+            self._first = self._file.pages.first
+            self.dtype = self._first.dtype
+            self._planes = self._one_page_stack() if self.pages == 1 else None
+        if self._planes is not None:
+            self.pages = len(self._planes)
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._planes = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether its pixels are what they stand for: no palette, fax codes or JPEG's colours."""
+        return all(
+            p.photometric in PLAIN and p.bitspersample >= 8 and p.compression not in (6, 7)
+            for p in (self._page(n) for n in range(self.pages if self._planes is None else 1))
+        )
+
+    def _one_page_stack(self) -> np.ndarray | None:
+        """Map a stack of which only the first page is described, as ImageJ's of 4 GB are."""
+        series = self._file.series[0]
+        page, offset = self._first, series.dataoffset
+        count = series.size // max(page.size, 1)
+        if count < 2 or offset is None or not page.is_memmappable:
+            return None
+        dtype = page.dtype.newbyteorder(self._file.byteorder)
+        return np.memmap(self.path, dtype, "r", offset, (count, *page.shape))
+
+    def _page(self, n: int) -> tifffile.TiffPage:
+        with decoding(self.path):
+            return self._first if n == 0 or self._planes is not None else self._file.pages[n]
+
+    def size(self, n: int = 0) -> tuple[int, int]:
+        page = self._page(n)
+        return page.imagewidth, page.imagelength
+
+    def colors(self, n: int = 0) -> int:
+        page = self._page(n)
+        if page.photometric == RGB and page.samplesperpixel >= 3:
+            return 3
+        return page.samplesperpixel - sum(kind in ALPHA for kind in page.extrasamples)
+
+    def _pixels(self, n: int) -> np.ndarray:
+        page = self._page(n)
+        if page.imagedepth > 1:
+            raise InputError(f"{self.path} holds volumes as pages: save each slice as a page")
+        if page.dtype is None or page.nbytes == 0:
+            raise ValueError("it has no pixels")
+        if page.photometric not in (*PLAIN, 5):  # CMYK's are restored each alone
+            raise InputError(f"{self.path} holds {page.photometric.name} colours: save it as RGB")
+        pixels = page.asarray() if self._planes is None else np.array(self._planes[n])
+        return _inverted(page, np.moveaxis(pixels, 0, -1) if _is_planar(page) else pixels)
+
+    def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
+        count = 1 if self._planes is not None else self.pages
+        if all(self._page(n).is_memmappable for n in range(count)):
+            self._overwrite(target, pages)
+        else:
+            self._rewrite(target, pages)
+
+    def _overwrite(self, target: Path, pages: Iterable[np.ndarray]) -> None:
+        """Copy the file and put other pixels in place of its own: all else stays, to the byte."""
+        shutil.copyfile(self.path, target)
+        with target.open("r+b") as file:
+            for n, pixels in enumerate(pages):
+                page = self._page(n)
+                first = page.dataoffsets[0] if self._planes is None else self._planes.offset
+                file.seek(first + (n * page.nbytes if self._planes is not None else 0))
+                file.write(
+                    _stored(page, pixels).astype(page.dtype.newbyteorder(page.parent.byteorder))
+                )
+
+    def _rewrite(self, target: Path, pages: Iterable[np.ndarray]) -> None:
+        """Write compressed or tiled pages, each with the tags of its own."""
+        tif = self._file
+        raw = sum(self._page(n).nbytes for n in range(self.pages))
+        with tifffile.TiffWriter(
+            target, bigtiff=tif.is_bigtiff or raw > BIG, byteorder=tif.byteorder
+        ) as writer:
+            for n, pixels in enumerate(pages):
+                page = self._page(n)
+                compression, predictor = page.compression, page.predictor
+                if compression not in _COMPRESSIONS:
+                    self._lose(f"compression {compression.name} became deflate")
+                    compression = 8
+                for code, what in LOST_TAGS.items():
+                    if code in page.tags:
+                        self._lose(f"{what} left out")
+                tags = page.tags
+                writer.write(
+                    _stored(page, pixels),
+                    photometric=page.photometric,
+                    planarconfig=page.planarconfig if page.samplesperpixel > 1 else None,
+                    extrasamples=page.extrasamples or None,
+                    compression=compression,
+                    predictor=predictor if compression in (5, 8, 32946, 50000) else None,
+                    tile=page.tile if page.is_tiled else None,
+                    subfiletype=page.subfiletype or None,
+                    resolution=tuple(tags[code].value for code in (282, 283))
+                    if {282, 283} <= set(tags.keys())
+                    else None,
+                    resolutionunit=page.resolutionunit
+                    if page.resolutionunit in (1, 2, 3)
+                    else None,
+                    extratags=[tag.astuple() for tag in tags if tag.code not in _WRITTEN_TAGS],
+                    metadata=None,
+                    software=False,
+                )
+
+    def _lose(self, what: str) -> None:
+        if what not in self.lost:
+            self.lost.append(what)
+
+
+_WRITTEN_TAGS = {*tifffile.TIFF.TAG_FILTERED, 254, 282, 283, 296}
+# None, LZW, JPEG, deflate, PackBits, LZMA, zstd, WebP, and JPEG 2000's: what imagecodecs encodes.
+_COMPRESSIONS = 1, 5, 7, 8, 32946, 32773, 34925, 50000, 34927
+
+
+def _is_planar(page: tifffile.TiffPage) -> bool:
+    return page.planarconfig == 2 and page.samplesperpixel > 1
+
+
+def _stored(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
+    """Return pixels (height, width, channels) in the order and sense that a page has them."""
+    pixels = _inverted(page, pixels)
+    if page.samplesperpixel == 1:
+        pixels = pixels[..., 0]
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0) if _is_planar(page) else pixels)
+
+
+def _inverted(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
+    return ~pixels if page.photometric == WHITE_IS_ZERO and pixels.dtype.kind == "u" else pixels

@@ -1,0 +1,392 @@
+"""Scientists' pictures: any depth, stacks, ImageJ's, OME's, FITS: restored as what they were."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import REPOSITORY, call_script, write_png16
+from PIL import Image
+
+from noise2noise import images, ranges
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.picture import Picture
+from noise2noise.restore import restore_picture
+
+fits = pytest.importorskip("astropy.io.fits")
+
+SCENE = dead_leaves(np.random.default_rng(0), size=64)[:48]
+FACTOR = {"uint8": 1, "uint16": 16, "uint32": 1000, "int16": 120, "float16": 10, "float32": 1e-3}
+TYPES = tuple(FACTOR)
+
+
+def values(dtype, pages=1, channels=0, seed=0):
+    """Noisy grey or colour pages; 12 bits of uint16, 18 of uint32, signed ones about 0."""
+    rng = np.random.default_rng(seed)
+    clean = SCENE[..., :channels] if channels else SCENE[..., 1]
+    noisy = clean * 0.7 + 40 + rng.normal(scale=10, size=(pages, *clean.shape))
+    below = 0 if dtype.startswith("u") else 90
+    return ((noisy - below) * FACTOR[dtype]).astype(dtype)
+
+
+def tiff(dtype, pages=1, channels=0, **options):
+    def write(path):
+        array = values(dtype, pages, channels)
+        tifffile.imwrite(path, array if pages > 1 else array[0], **options)
+
+    return write
+
+
+def one_described_page(path):
+    """An ImageJ stack as it is beyond 4 GB: all pages, of which the first alone is described."""
+    array = values("uint16", 5)
+    said = tifffile.tifffile.imagej_description(array.shape, unit="um", spacing=0.5)
+    with tifffile.TiffWriter(path) as file:
+        file.write(array[0], description=said, metadata=None, resolution=(5, 5))
+    with path.open("ab") as file:
+        file.write(array[1:].tobytes())
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == 1
+        assert file.series[0].shape == array.shape
+        np.testing.assert_array_equal(file.asarray(), array)
+
+
+def fits_image(dtype, pages=1, **header):
+    def write(path):
+        array = values(dtype, pages)
+        hdu = fits.PrimaryHDU(array if pages > 1 else array[0])
+        hdu.header["OBJECT"] = "M31", "what it shows"
+        hdu.header.update(header)
+        table = fits.BinTableHDU.from_columns([fits.Column("t", "D", array=np.arange(3))])
+        fits.HDUList([hdu, table]).writeto(path, checksum=True)
+
+    return write
+
+
+def exr(dtype, channels):
+    def write(path):
+        array = values(dtype, channels=min(channels, 3))[0]
+        if channels == 4:
+            array = np.dstack([array, np.ones_like(array[..., 0])])
+        import OpenImageIO as oiio
+
+        kind = {"float16": "half", "float32": "float"}[dtype]
+        spec = oiio.ImageSpec(array.shape[1], array.shape[0], channels, kind)
+        spec.attribute("compression", "piz")
+        spec.attribute("Copyright", "me")
+        file = oiio.ImageOutput.create("openexr")
+        assert file.open(str(path), spec)
+        assert file.write_image(array)
+        assert file.close()
+
+    return write
+
+
+IMAGEJ = {
+    "imagej": True,
+    "resolution": (5.0, 4.0),
+    "metadata": {
+        "axes": "TYX",
+        "unit": "um",
+        "finterval": 0.1,
+        "Info": "seen",
+        "Labels": ["a"] * 5,
+    },
+}
+OME = {
+    "ome": True,
+    "metadata": {"axes": "TYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "\u00b5m"},
+}
+TABLE = (
+    {f"{t}.tif": tiff(t) for t in TYPES}
+    | {f"{t}-stack.tif": tiff(t, 5) for t in TYPES}
+    | {f"{t}-deflate.tif": tiff(t, 2, compression="zlib", predictor=True) for t in TYPES}
+    | {f"{t}-imagej.tif": tiff(t, 5, **IMAGEJ) for t in ("uint8", "uint16", "float32")}
+    | {f"{t}.ome.tif": tiff(t, 5, **OME) for t in TYPES if t != "float16"}
+    | {f"{t}.fits": fits_image(t) for t in TYPES if t != "float16"}
+    | {f"{t}-stack.fits": fits_image(t, 5) for t in TYPES if t != "float16"}
+    | {f"{t}-{n}.exr": exr(t, n) for t in ("float16", "float32") for n in (1, 3, 4)}
+    | {
+        "uint8.png": lambda path: Image.fromarray(values("uint8")[0]).save(path),
+        "uint16.png": lambda path: write_png16(path, values("uint16", channels=1)[0]),
+        "rgb16.png": lambda path: write_png16(path, values("uint16", channels=3)[0]),
+        "one-page.tif": one_described_page,
+        "rgb-stack.tif": tiff("uint16", 3, 3, photometric="rgb", compression="lzw"),
+        "planar.tif": tiff("float32", 1, 3, photometric="rgb"),
+        "tiled.tif": tiff("uint16", 2, tile=(32, 32), compression="zstd", resolution=(7, 3)),
+        "big.tif": tiff("uint16", 2, bigtiff=True, byteorder=">", compression="lzw"),
+        "motorola.tif": tiff("int16", 2, byteorder=">"),
+        "scaled.fits": fits_image("int16"),
+        "rgb.avif": lambda path: Image.fromarray(SCENE).save(path, quality=90),
+    }
+)
+
+
+def write_planar(path):
+    array = np.moveaxis(values("float32", channels=3)[0], -1, 0)
+    tifffile.imwrite(path, array, photometric="rgb", planarconfig="separate")
+
+
+def write_scaled(path):
+    fits_image("int16")(path)
+    with fits.open(path, mode="update", do_not_scale_image_data=True) as file:
+        file[0].header["BSCALE"], file[0].header["BZERO"] = 0.25, 100.0
+
+
+TABLE |= {"planar.tif": write_planar, "scaled.fits": write_scaled}
+
+
+def said(path):
+    """What a file says of itself, and the types and shapes of its pages, by other libraries."""
+    if path.suffix == ".tif":
+        moved = {273, 279, 324, 325}  # where its pixels are, and their bytes
+        with tifffile.TiffFile(path) as file:
+            pages = [
+                {tag.code: tag.value for tag in page.tags if tag.code not in moved}
+                | {"dtype": page.dtype, "shape": page.shape}
+                for page in file.pages
+            ]
+            series = [(s.kind, s.axes, s.shape) for s in file.series]
+            texts = file.imagej_metadata, file.ome_metadata
+            return file.byteorder, file.is_bigtiff, pages, series, texts
+    if path.suffix == ".fits":
+        with fits.open(path, checksum=True) as file:
+            return [
+                [tuple(c) for c in hdu.header.cards if c[0] not in ("CHECKSUM", "DATASUM")]
+                for hdu in file
+            ] + [file[1].data["t"].tolist(), file[0].data.shape, file[0].data.dtype]
+    if path.suffix == ".exr":
+        import OpenImageIO as oiio
+
+        spec = oiio.ImageInput.open(str(path)).spec()
+        return str(spec.format), spec.channelnames, {a.name: a.value for a in spec.extra_attribs}
+    with Image.open(path) as image:
+        return image.mode, image.size, image.format
+
+
+@pytest.fixture(scope="module")
+def round_trip(project, tmp_path_factory):
+    """A folder of all of `TABLE`, that of what `infer.py --restore` made of it, and its output."""
+    source, target = tmp_path_factory.mktemp("deep"), tmp_path_factory.mktemp("out")
+    for name, write in TABLE.items():
+        write(source / name)
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", source, "--output", target)
+    )
+    assert f"restored {len(TABLE)} of {len(TABLE)}" in done.stdout
+    assert done.stderr == ""
+    return source, target, done.stdout
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_it_comes_back_as_it_was_but_restored(round_trip, name):
+    source, target = (folder / name for folder in round_trip[:2])
+    assert said(target) == said(source)
+    with images.open_file(source) as before, images.open_file(target) as after:
+        assert after.pages == before.pages
+        for n in range(before.pages):
+            a, b = before.read(n), after.read(n)
+            assert (b.pixels.dtype, b.pixels.shape) == (a.pixels.dtype, a.pixels.shape)
+            change = np.abs(np.float64(a.pixels) - b.pixels)
+            assert 0 < change.mean() < 2 * np.ptp(np.float64(a.pixels)), n
+
+
+@pytest.mark.parametrize("name", [n for n in TABLE if n != "rgb.avif"])
+def test_all_bits_are_read_and_written(tmp_path, name):
+    TABLE[name](tmp_path / name)
+    with images.open_file(tmp_path / name) as file:
+        pages = [file.read(n).pixels for n in range(file.pages)]
+    changed = [pixels[::-1] for pixels in pages]
+    target = tmp_path / f"again.{name.partition('.')[2]}"
+    images.write(tmp_path / name, target, *changed)
+    with images.open_file(target) as file:
+        for n, pixels in enumerate(changed):
+            np.testing.assert_array_equal(file.read(n).pixels, pixels)
+    if name.endswith(".tif") and name != "planar.tif":  # as another reader has them
+        stored = tifffile.imread(target)
+        np.testing.assert_array_equal(stored.ravel(), np.stack(changed).ravel())
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The network that is shipped for grey and colour pictures with white noise."""
+    import infer
+
+    return infer.load_model(REPOSITORY / "pretrained/gaussian-bsds300.keras")
+
+
+def restored(network, pixels, span=None):
+    """Restore (height, width) or (height, width, 3) values of any kind as `infer.py` does."""
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    picture = Picture(Path(), "TIFF", pixels, pixels.shape[2])
+    return restore_picture(network, picture, span or ranges.measure([pixels]))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_a_hot_pixel_changes_nothing_around_it(network, dtype):
+    pixels = np.full((64, 64), 300, dtype)
+    pixels[30, 30] = 30_000
+    after = restored(network, pixels)[..., 0].astype(float)
+    assert after.mean() == pytest.approx(pixels.mean(), rel=0.01)
+    after[30, 30] = 300
+    np.testing.assert_allclose(after, 300, rtol=0.01)
+
+
+@pytest.mark.parametrize(("offset", "peak"), [(2000, 4000), (100, 60), (30_000, 300)])
+def test_any_range_restores_as_well_as_the_full_one(network, offset, peak):
+    """The same noise, in 8 bits' range, in a sixteenth of 16 bits', in photons, on an offset."""
+    clean = dead_leaves(np.random.default_rng(3), size=160) / 255
+    noisy = clean + np.random.default_rng(4).normal(scale=0.1, size=clean.shape)
+    reference = np.mean((restored(network, np.float32(noisy), (0, 1)) - clean) ** 2)
+    deep = np.rint(offset + noisy * peak).astype(np.uint16)
+    after = (restored(network, deep).astype(float) - offset) / peak
+    assert np.mean((after - clean) ** 2) < 1.1 * reference + (0.3 / peak) ** 2
+
+
+def test_what_lies_outside_the_range_is_not_cut_off(network):
+    stars = np.random.default_rng(0).normal(10, 1, (64, 64)).astype(np.float32)
+    stars[10, 10], stars[50, 20] = 50_000, -50_000
+    after = restored(network, stars)[..., 0]
+    assert after[10, 10] == pytest.approx(50_000, rel=1e-3)
+    assert after[50, 20] == pytest.approx(-50_000, rel=1e-3)
+    assert np.delete(after.ravel(), [10 * 64 + 10, 50 * 64 + 20]).std() < 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_stays_and_never_spreads(network, value):
+    clean = dead_leaves(np.random.default_rng(3), size=96)[..., :1] / np.float32(255)
+    noisy = np.float32(clean + np.random.default_rng(4).normal(scale=0.1, size=clean.shape))
+    holed = noisy.copy()
+    holed[20, 30], holed[60:, :5] = value, value
+    after, whole = restored(network, holed, (0, 1)), restored(network, noisy, (0, 1))
+    np.testing.assert_array_equal(after[~np.isfinite(holed)], holed[~np.isfinite(holed)])
+    there = np.isfinite(holed)
+    assert np.isfinite(after[there]).all()
+    assert np.abs(after - whole)[there].mean() < 0.01
+
+
+def test_measured_ranges_are_robust_and_8_bits_have_none():
+    rng = np.random.default_rng(0)
+    twelve = np.rint(rng.uniform(100, 4000, (100, 100))).astype(np.uint16)
+    twelve[0, :3] = 65_535, 0, 65_535
+    low, high = ranges.measure([twelve])
+    assert 95 < low < 110
+    assert 3990 < high < 4000
+    assert ranges.measure([twelve // 32, twelve]) == pytest.approx((low / 32, high), abs=4)
+    assert ranges.measure([twelve * 8]) is None  # more than a quarter of 16 bits
+    assert ranges.measure([(twelve // 32).astype(np.uint8)]) is None
+    assert ranges.measure([twelve / np.float32(4095)])[1] == pytest.approx(high / 4095)
+    assert ranges.measure([np.full((9, 9), np.nan)]) is None
+
+
+def odd_files(folder):
+    """Write files that the commands must end with, and return what is said of each."""
+    one = values("uint16")[0]
+    nothing = np.full((40, 40), np.nan, np.float32)
+    wild = np.random.default_rng(0).uniform(-1e30, 1e30, (40, 50)).astype(np.float32)
+    write = tifffile.imwrite
+    with pytest.warns(UserWarning, match="zero-size"):
+        write(folder / "empty.tif", shape=(0, 40, 40), dtype=np.uint16)
+    with tifffile.TiffWriter(folder / "sizes.tif") as file:
+        for size in (40, 30, 64):
+            file.write(one[:size, :size], metadata=None)
+    fits.HDUList([fits.PrimaryHDU()]).writeto(folder / "none.fits")
+    extensions = [fits.ImageHDU(one, name=name) for name in ("SCI", "ERR")]
+    fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto(folder / "extensions.fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(one)]).writeto(folder / "packed.fits")
+    spectrum = fits.Column("amplitude", "C", array=np.ones(3, np.complex64))
+    spectrum = fits.BinTableHDU.from_columns([spectrum])
+    fits.HDUList([fits.PrimaryHDU(), spectrum]).writeto(folder / "complex.fits")
+    write(folder / "complex.tif", one.astype(np.complex64))
+    write(folder / "volume.tif", values("uint16", 5), volumetric=True, photometric="minisblack")
+    write(folder / "slices.tif", values("uint16", 6), metadata={"axes": "ZYX"})
+    write(folder / "nan.tif", nothing)
+    write(folder / "wild.tif", wild)
+    write(folder / "flat.tif", np.full((40, 40), 7, np.float32))
+    write(folder / "zero.tif", np.zeros((40, 40), np.uint16))
+    write(folder / "dot.tif", np.full((1, 1), 7, np.uint16))
+    write(folder / "strip.tif", np.full((31, 4000), 7, np.int16) + np.arange(4000, dtype=np.int16))
+    (folder / "cut.fits").write_bytes((folder / "extensions.fits").read_bytes()[:7000])
+    (folder / "cut.tif").write_bytes((folder / "slices.tif").read_bytes()[:20_000])
+    return {
+        "empty.tif": "empty|no pixels|cannot be read",
+        "none.fits": "holds no image",
+        "complex.fits": "holds no image: name a FITS file that does",
+        "packed.fits": "compressed FITS: unpack it first",
+        "complex.tif": "complex64 values: save it with real numbers",
+        "volume.tif": "volumes as pages: save each slice as a page",
+        "cut.fits": "cannot be read",
+        "cut.tif": "cannot be read",
+    }
+
+
+def test_odd_files_end_in_a_result_or_in_one_line_that_names_them(project, tmp_path):
+    (tmp_path / "in").mkdir()
+    refused = odd_files(tmp_path / "in")
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
+        *("--output", tmp_path / "out"),
+        check=2,
+    )
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == len(refused), done.stderr
+    for name, message in refused.items():
+        (line,) = [line for line in lines if name in line]
+        assert re.search(message, line)
+    names = {path.name for path in (tmp_path / "in").iterdir()}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names - set(refused)
+    read = {
+        name: tifffile.imread(tmp_path / "out" / name)
+        for name in names
+        if "tif" in name and name not in refused and name != "sizes.tif"
+    }
+    assert "extensions.fits: 1 further images stay as they are" in done.stdout
+    assert np.isnan(read["nan.tif"]).all()
+    assert "nan.tif: 1600 values that are no numbers stay" in done.stdout
+    assert np.isfinite(read["wild.tif"]).all()
+    assert np.abs(read["wild.tif"]).max() < 2e30
+    np.testing.assert_allclose(read["flat.tif"], 7, rtol=0.01)
+    assert read["zero.tif"].max() == 0
+    assert read["dot.tif"] == 7
+    assert read["strip.tif"].shape == (31, 4000)
+    with tifffile.TiffFile(tmp_path / "out/sizes.tif") as file:
+        assert [page.shape for page in file.pages] == [(40, 40), (30, 30), (48, 64)]
+
+
+def test_without_astropy_the_error_names_it(tmp_path, monkeypatch):
+    fits_image("int16")(tmp_path / "a.fits")
+    monkeypatch.setitem(sys.modules, "astropy.io", None)
+    with pytest.raises(InputError, match=r"a\.fits is FITS.*pip install astropy"):
+        images.read_picture(tmp_path / "a.fits")
+
+
+def test_what_is_lost_is_said(project, tmp_path):
+    write = tifffile.imwrite
+    (tmp_path / "in").mkdir()
+    with tifffile.TiffWriter(tmp_path / "in/pyramid.tif") as file:
+        options = {"compression": "zlib", "metadata": None}
+        file.write(values("uint16")[0], subifds=1, **options)
+        file.write(values("uint16")[0][::2, ::2], subfiletype=1, **options)
+    write(tmp_path / "in/lerc.tif", values("uint16")[0], compression="lerc")
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
+        *("--output", tmp_path / "out"),
+    )
+    assert "pyramid.tif: smaller copies left out" in done.stdout
+    assert "lerc.tif: compression LERC became deflate" in done.stdout
+
+
+def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
+    tiff("uint16", 5)(tmp_path / "a.tif")
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.tif")
+    done = call_script(*command, "--output", tmp_path / "b")
+    low, high = ranges.measure(values("uint16", 5))
+    assert f"a.tif (5 pages): range {low:g} to {high:g}, measured" in done.stdout
+    done = call_script(*command, "--output", tmp_path / "c", "--range", 100, 5000)
+    assert "a.tif (5 pages): range 100 to 5000, given" in done.stdout
+    assert (tmp_path / "b/a.tif").read_bytes() != (tmp_path / "c/a.tif").read_bytes()
+    done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
+    assert "LOW must be below HIGH" in done.stderr
