@@ -66,7 +66,7 @@ GREY_TEST = Camera(tone=0.5, grey=True, quality=90)
 def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
     """Draw a camera, for one pair of exposures; with `grey` one without colours for certain."""
     draw = {
-        "grey": grey or rng.random() < 0.15,
+        "grey": grey or rng.random() < 0.2,
         "phase": tuple(rng.integers(2, size=2)),
         "subsampling": int(rng.choice((0, 2))),
         "quality": int(rng.integers(60, 100)),
