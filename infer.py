@@ -83,7 +83,11 @@ def parse_arguments() -> argparse.Namespace:
         help="folders of models, or of train_model.py's runs (default: pretrained runs)",
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
-    add("--compare", action="store_true", help="with --restore: save before and after side by side")
+    add(
+        "--compare",
+        action="store_true",
+        help="with --restore: save before and after side by side, of a stack the first page",
+    )
     add(
         "--range",
         nargs=2,
@@ -363,6 +367,8 @@ def restore_file(model, trained: Trained, file, target: Path, args, progress) ->
             # A large picture is let go of before another one like it is encoded.
             picture = None
             yield pixels
+            if progress.disable and n % 100 == 99:
+                print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
 
     try:
         make_folder(target.parent)
@@ -384,18 +390,20 @@ def choose_range(trained: Trained, file, given) -> tuple[ranges.Range | None, st
     """
     if given:
         return tuple(given), "given"
+    if not file.deep:
+        return None, ""
     shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
-    shown = [picture.pixels[..., : picture.colors] for picture in shown]
-    if trained.filter is None and trained.span and shown[0].dtype != np.uint8:
-        if not ranges.fits(shown, trained.span):
+    values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
+    if trained.filter is None and trained.span:
+        if not ranges.fits(values, trained.span):
             print(
                 f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
                 f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
             )
         return trained.span, "that of the training"
-    if trained.filter is None and shown[0].dtype.kind == "u":
+    if trained.filter is None and values[0].dtype.kind == "u":
         return None, ""
-    return ranges.measure(shown), "measured"
+    return ranges.measure(values), "measured"
 
 
 def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:

@@ -98,7 +98,7 @@ def open_images(args: argparse.Namespace):
         args.channels = 1 if training.grey else 3
         args.range = training.span
         if args.range:
-            print("the network sees values of {:g} to {:g} as 0 to 1".format(*args.range))
+            print(f"range {args.range[0]:g} to {args.range[1]:g}, which the network sees as 0 to 1")
         warn_of_jpeg(training)
         check_exposures(training)
         return training, validation, check_exposures(validation, "validation")

@@ -1,18 +1,21 @@
 """Real exposures: found, measured, refused where they spoil the idea, and trained on."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import SMALL, call_script, one_error_line, write_png16
 from PIL import Image
 
 from data import CapturedDataset
 from noise2noise.backend import keras
-from noise2noise.datasets import Scenes, find_scenes
+from noise2noise.datasets import Scenes, find_scenes, training_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.runs import read_training
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -193,3 +196,148 @@ def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
     check_exposures(Scenes(find_scenes(folder)), out=lines.append)
     (warning,) = [line for line in lines if line.startswith("warning")]
     assert "% of the values of an exposure of cut are at the end of its range" in warning
+
+
+def write_stack(path, rng, pages=6, drift=0, peak=3000):
+    """Save a scene as a stack of 12 bits in 16, grey, drifting by so many pixels a page."""
+    clean = dead_leaves(rng, size=96)[..., 1] / 255
+    pages = [
+        np.roll(clean, k * drift, 1) + rng.normal(scale=0.05, size=(96, 96)) for k in range(pages)
+    ]
+    tifffile.imwrite(path, np.rint(800 + peak * np.stack(pages)).clip(0).astype(np.uint16))
+
+
+@pytest.fixture
+def stacks(tmp_path):
+    """Two stacks of different lengths, and a folder of two single files and a stack of three."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "stacks"
+    (folder / "mixed").mkdir(parents=True)
+    write_stack(folder / "one.tif", rng)
+    write_stack(folder / "two.tif", rng, pages=5)
+    write_stack(folder / "mixed/b.tif", rng, pages=5)
+    first = tifffile.imread(folder / "mixed/b.tif")
+    tifffile.imwrite(folder / "mixed/a.tif", first[0])
+    tifffile.imwrite(folder / "mixed/b.tif", first[1:], photometric="minisblack")
+    return folder
+
+
+def test_the_pages_of_stacks_are_exposures(stacks):
+    scenes = find_scenes(stacks)
+    assert [(s.name, len(s.exposures)) for s in scenes] == [
+        ("mixed", 5),
+        ("one.tif", 6),
+        ("two.tif", 5),
+    ]
+    opened = Scenes(scenes)
+    assert opened.colors == {1}
+    np.testing.assert_array_equal(opened[1][4][..., 0], tifffile.imread(stacks / "one.tif")[4])
+    np.testing.assert_array_equal(opened[0][2][..., 1], tifffile.imread(stacks / "mixed/b.tif")[1])
+    assert len(check_lines(opened)) == 3
+
+
+def check_lines(scenes):
+    lines = []
+    check_exposures(scenes, out=lines.append)
+    return lines
+
+
+def test_one_stack_alone_is_cut_into_pages_to_train_on_and_to_validate_with(stacks):
+    training, validation = training_scenes(stacks / "one.tif", 32)
+    assert [len(scene) for scene in (*training, *validation)] == [4, 2]
+    tifffile.imwrite(
+        stacks / "short.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack"
+    )
+    with pytest.raises(InputError, match=r"short\.tif holds 3 pages of one scene: at least 4"):
+        training_scenes(stacks / "short.tif", 32)
+
+
+def test_stacks_of_a_and_b_are_paired_page_by_page(stacks):
+    for side in "ab":
+        (stacks.parent / "pairs" / side).mkdir(parents=True)
+        write_stack(stacks.parent / "pairs" / side / "s.tif", np.random.default_rng(ord(side)))
+    scenes = find_scenes(stacks.parent / "pairs")
+    assert [s.name for s in scenes] == [f"s.tif, page {n}" for n in range(1, 7)]
+    assert all(len(s.paths) == 2 for s in scenes)
+    write_stack(stacks.parent / "pairs/b/s.tif", np.random.default_rng(0), pages=5)
+    with pytest.raises(InputError, match=r"s\.tif has 6 pages and .*s\.tif 5"):
+        find_scenes(stacks.parent / "pairs")
+
+
+def test_neighbours_in_time_are_pairs(stacks):
+    """What drifts is not the same scene from end to end, but from page to page."""
+    write_stack(stacks / "drift.tif", np.random.default_rng(1), pages=12, drift=2)
+    (scene,) = (s for s in find_scenes(stacks) if s.name == "drift.tif")
+    scenes = Scenes([scene])
+    with pytest.raises(
+        InputError, match=r"drift\.tif, page 1, and .* page 7, do not show the same"
+    ):
+        check_lines(scenes)
+    scenes.neighbours = 1
+    assert "shift 2.0 pixels" in check_lines(scenes)[0]
+    for far, pairs in ((1, 22), (2, 42), (None, 132)):
+        scenes.neighbours = far
+        dataset = CapturedDataset(scenes, batch_size=500, crop_size=96, steps=2)
+        sums = [np.float32(page / 65535).sum() for page in scenes[0]]
+        found = {
+            tuple(int(np.argmin(np.abs(np.array(sums) - x[..., 0].sum() * 3))) for x in pair)
+            for inputs, targets in (dataset[0], dataset[1])
+            for pair in zip(inputs, targets, strict=True)
+        }
+        assert len(found) == pairs
+        assert max(abs(i - j) for i, j in found) == (far or 11)
+
+
+def test_two_pages_that_are_the_same_picture_are_refused(stacks):
+    pages = tifffile.imread(stacks / "one.tif")
+    pages[4] = pages[2]
+    tifffile.imwrite(stacks / "one.tif", pages)
+    with pytest.raises(InputError, match=r"one\.tif, page 5, and .*one\.tif, page 3, are the same"):
+        check_lines(Scenes(find_scenes(stacks)))
+
+
+def test_slices_of_a_volume_are_no_exposures(tmp_path):
+    rng = np.random.default_rng(0)
+    slices = np.stack([dead_leaves(rng, size=96)[..., 0] for _ in range(6)])
+    tifffile.imwrite(tmp_path / "volume.tif", slices, metadata={"axes": "ZYX"})
+    line = one_error_line(call_script("train_model.py", "captured", tmp_path, check=2))
+    assert "volume.tif, page 1, and" in line
+    assert "do not show the same scene" in line
+
+
+def test_what_is_no_number_is_refused_for_training(stacks):
+    pages = tifffile.imread(stacks / "one.tif").astype(np.float32)
+    pages[3, :2, :2] = np.nan
+    tifffile.imwrite(stacks / "one.tif", pages)
+    with pytest.raises(InputError, match=r"one\.tif, page 4, has 4 values that are no numbers"):
+        check_lines(Scenes(find_scenes(stacks)))
+
+
+def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
+    """12 bits in 16-bit files, grey: trained and restored with their own range."""
+    command = ("train_model.py", "captured", stacks, *SMALL, "--output-dir", tmp_path / "r")
+    done = call_script(*command, "--neighbours", 3)
+    (low, high) = training_scenes(stacks, 32)[0].span
+    assert 400 < low < 1000
+    assert 3000 < high < 4300
+    assert f"range {low:g} to {high:g}" in done.stdout
+    run = tmp_path / "r/captured-stacks"
+    settings = json.loads((run / "settings.json").read_text())["settings"]
+    assert settings["range"] == [low, high]
+    assert settings["neighbours"] == 3
+    assert read_training(run / "model.keras")["range"] == [low, high]
+    other, eight = tmp_path / "other.tif", tmp_path / "eight.png"
+    tifffile.imwrite(other, tifffile.imread(stacks / "one.tif")[:2] / np.float32(4095))
+    Image.fromarray(dead_leaves(np.random.default_rng(0), size=96)).save(eight)
+    done = call_script(
+        *("infer.py", "captured", "stacks", "--models", tmp_path / "r", "--output", tmp_path / "o"),
+        *("--restore", stacks / "one.tif", other, eight),
+    )
+    assert f"one.tif (6 pages): range {low:g} to {high:g}, that of the training" in done.stdout
+    assert done.stdout.count("warning") == 1
+    assert f"values of {other} are not like those of {low:g} to {high:g}" in done.stdout
+    assert f"{eight}: range" not in done.stdout
+    after = tifffile.imread(tmp_path / "o/one.tif")
+    assert (after.dtype, after.shape) == (np.uint16, (6, 96, 96))
+    done = call_script(*command, "--neighbours", 2, check=2)
+    assert "neighbours 3 there, 2 now" in one_error_line(done)
