@@ -25,7 +25,7 @@ import numpy as np
 
 from noise2noise import images, ranges, runs
 from noise2noise.arguments import share
-from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
+from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
 from noise2noise.files import whole
 from noise2noise.filters import FILTERS, Filter
@@ -43,7 +43,7 @@ EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's file, and what it was trained for: no filter for captured pictures.
+    """A trained model's file, and what it was trained for: no filter for real noise.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
     them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("filter", nargs="?", choices=(*FILTERS, CAPTURED), help="models of this filter only")
+    add("filter", nargs="?", choices=(*FILTERS, *REAL_NOISE), help="models of this filter only")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
     add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
@@ -94,7 +94,11 @@ def parse_arguments() -> argparse.Namespace:
         help="with --restore: from 0, the picture as it is, to 1, restored (%(default)s)",
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
-    add("--compare", action="store_true", help="with --restore: save before and after side by side")
+    add(
+        "--compare",
+        action="store_true",
+        help="with --restore: save before and after side by side, of a stack the first page",
+    )
     add(
         "--range",
         nargs=2,
@@ -116,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
 def find_models(
     filter: str | None = None,
     dataset: str | None = None,
-    captured: bool = False,
+    real_noise: bool = False,
     folders: Sequence[Path] = (PRETRAINED, runs.RUNS),
 ) -> list[Trained]:
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
@@ -134,8 +138,8 @@ def find_models(
         if not training and path.name == runs.MODEL:  # of a run that an older version finished
             training = (runs.read_settings(path.parent) or {}).get("settings", {})
         kind = training.get("filter", name.split("-")[0])
-        # Without clean pictures there is nothing to show or score: captured must be asked for.
-        wanted = kind == filter or (filter is None and (captured or kind in FILTERS))
+        # Without clean pictures there is nothing to show or score: these must be asked for.
+        wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
         if wanted and (
             dataset is None or dataset in names or Path(dataset).resolve().name in names
@@ -144,14 +148,15 @@ def find_models(
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
             found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
-    if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
-        raise InputError("there are captured models only, with nothing to show: use --restore")
+    if not found and filter is None and any(name.startswith(REAL_NOISE) for name in files):
+        raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
         places = " or ".join(f"{folder.name}/" for folder in folders)
         raise InputError(
             f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
-            f"train it with python train_model.py {filter or 'gaussian'} {dataset or 'kodak'}"
+            f"train it with python train_model.py {filter or 'gaussian'} "
+            f"{dataset or ('FOLDER' if filter in REAL_NOISE else 'kodak')}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
 
@@ -392,6 +397,8 @@ def restore_file(model, trained: Trained, file, target: Path, args, progress) ->
             # A large picture is let go of before another one like it is encoded.
             picture = None
             yield pixels
+            if progress.disable and n % 100 == 99:
+                print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
 
     try:
         make_folder(target.parent)
@@ -413,18 +420,20 @@ def choose_range(trained: Trained, file, given) -> tuple[ranges.Range | None, st
     """
     if given:
         return tuple(given), "given"
+    if not file.deep:
+        return None, ""
     shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
-    shown = [picture.pixels[..., : picture.colors] for picture in shown]
-    if trained.filter is None and trained.span and shown[0].dtype != np.uint8:
-        if not ranges.fits(shown, trained.span):
+    values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
+    if trained.filter is None and trained.span:
+        if not ranges.fits(values, trained.span):
             print(
                 f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
                 f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
             )
         return trained.span, "that of the training"
-    if trained.filter is None and shown[0].dtype.kind == "u":
+    if trained.filter is None and values[0].dtype.kind == "u":
         return None, ""
-    return ranges.measure(shown), "measured"
+    return ranges.measure(values), "measured"
 
 
 def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:
@@ -472,8 +481,8 @@ def main() -> int:
     if args.restore:
         return restore_files(args)
     models = find_models(args.filter, args.dataset, folders=args.models)
-    if args.filter == CAPTURED:
-        raise InputError("captured models have no clean pictures to show: use --restore")
+    if args.filter in REAL_NOISE:
+        raise InputError(f"{args.filter} models have no clean pictures to show: use --restore")
     if args.score is None:
         show(models, args)
     else:

@@ -24,7 +24,7 @@ class Fits(PictureFile):
             raise InputError(f"{path} is FITS, which astropy reads: pip install astropy") from None
         with decoding(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd cards
-            self._file = fits.open(path)
+            self._file = fits.open(path, memmap=False)  # a map of all counts as memory
             images = [k for k, hdu in enumerate(self._file) if hdu.is_image and len(hdu.shape) >= 2]
             if not images or 0 in self._file[images[0]].shape:
                 raise InputError(f"{path} holds no image: name a FITS file that does")

@@ -135,6 +135,8 @@ def load(path: Path, image: Image.Image) -> None:
 class Eight(PictureFile):
     """A picture of 8 bits, by Pillow."""
 
+    deep = False
+
     def __init__(self, path: Path):
         super().__init__(path)
         self._image = open_picture(path)
@@ -195,13 +197,14 @@ class Png(Eight):
     def __init__(self, path: Path):
         super().__init__(path)
         with path.open("rb") as file:
-            self._depth, self._kind = file.read(26)[24:]  # as IHDR has them
+            depth, self._kind = file.read(26)[24:]  # as IHDR has them
+        self.deep = depth == 16
 
     def colors(self, n: int = 0) -> int:
         return 3 if self._kind & 2 else 1
 
     def _pixels(self, n: int) -> np.ndarray:
-        return _read(_open_input(self.path)) if self._depth == 16 else super()._pixels(n)
+        return _read(_open_input(self.path)) if self.deep else super()._pixels(n)
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         (pixels,) = pages

@@ -29,9 +29,8 @@ def measure(images: Iterable[np.ndarray]) -> Range | None:
     values, top = [], None
     for image in images:
         if image.dtype != np.uint8:
-            flat = image.reshape(-1)
-            flat = flat[:: flat.size // SAMPLED + 1]
-            values.append(flat[np.isfinite(flat)].astype(np.float64))
+            some = sample(image)
+            values.append(some[np.isfinite(some)].astype(np.float64))
             top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
     values = np.concatenate(values) if values else np.empty(0)
     if not values.size:
@@ -44,9 +43,14 @@ def measure(images: Iterable[np.ndarray]) -> Range | None:
     return low, high
 
 
+def sample(image: np.ndarray) -> np.ndarray:
+    """Return no more than `SAMPLED` of an image's values, evenly from all of it."""
+    return image.reshape(-1)[:: -(-image.size // SAMPLED)]
+
+
 def fits(images: Iterable[np.ndarray], span: Range) -> bool:
     """Whether a range suits images: most values are within `LIMITS`, and they differ."""
-    seen = np.concatenate([to_network(image.reshape(-1)[::7], span) for image in images])
+    seen = np.concatenate([to_network(sample(image), span) for image in images])
     low, high = (
         np.percentile(seen[np.isfinite(seen)], (5, 95)) if np.isfinite(seen).any() else LIMITS
     )

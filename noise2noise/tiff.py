@@ -32,35 +32,36 @@ class Tiff(PictureFile):
             self.pages = len(self._file.pages)
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
-            self._planes = self._one_page_stack() if self.pages == 1 else None
-        if self._planes is not None:
-            self.pages = len(self._planes)
+            self.deep = self.dtype is None or self.dtype.itemsize > 1
+            self._described = self.pages
+            if self.pages == 1:
+                self.pages = self._planes()
 
     def __exit__(self, *_):
         self._file.close()
-        self._planes = None
 
     @property
     def plain(self) -> bool:
         """Whether its pixels are what they stand for: no palette, fax codes or JPEG's colours."""
         return all(
             p.photometric in PLAIN and p.bitspersample >= 8 and p.compression not in (6, 7)
-            for p in (self._page(n) for n in range(self.pages if self._planes is None else 1))
+            for p in (self._page(n) for n in range(self._described))
         )
 
-    def _one_page_stack(self) -> np.ndarray | None:
-        """Map a stack of which only the first page is described, as ImageJ's of 4 GB are."""
-        series = self._file.series[0]
-        page, offset = self._first, series.dataoffset
-        count = series.size // max(page.size, 1)
-        if count < 2 or offset is None or not page.is_memmappable:
-            return None
-        dtype = page.dtype.newbyteorder(self._file.byteorder)
-        return np.memmap(self.path, dtype, "r", offset, (count, *page.shape))
+    def _planes(self) -> int:
+        """Return the pages of a stack of which only the first is described, as ImageJ's of 4 GB."""
+        series, page = self._file.series[0], self._first
+        whole = series.dataoffset is not None and page.is_memmappable
+        return max(1, series.size // max(page.size, 1)) if whole else 1
 
     def _page(self, n: int) -> tifffile.TiffPage:
         with decoding(self.path):
-            return self._first if n == 0 or self._planes is not None else self._file.pages[n]
+            return self._file.pages[n] if n and self._described > 1 else self._first
+
+    def _offset(self, n: int) -> int:
+        """Return where a page's pixels begin, if they lie in the file as they are."""
+        beginning = self._page(n).dataoffsets[0]
+        return beginning if self._described > 1 else beginning + n * self._first.nbytes
 
     def size(self, n: int = 0) -> tuple[int, int]:
         page = self._page(n)
@@ -80,12 +81,16 @@ class Tiff(PictureFile):
             raise ValueError("it has no pixels")
         if page.photometric not in (*PLAIN, 5):  # CMYK's are restored each alone
             raise InputError(f"{self.path} holds {page.photometric.name} colours: save it as RGB")
-        pixels = page.asarray() if self._planes is None else np.array(self._planes[n])
+        if n and self._described == 1:
+            with self.path.open("rb") as file:
+                file.seek(self._offset(n))
+                pixels = np.fromfile(file, self._stored_type(page), page.size).reshape(page.shape)
+        else:
+            pixels = page.asarray()
         return _inverted(page, np.moveaxis(pixels, 0, -1) if _is_planar(page) else pixels)
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        count = 1 if self._planes is not None else self.pages
-        if all(self._page(n).is_memmappable for n in range(count)):
+        if all(self._page(n).is_memmappable for n in range(self._described)):
             self._overwrite(target, pages)
         else:
             self._rewrite(target, pages)
@@ -96,11 +101,11 @@ class Tiff(PictureFile):
         with target.open("r+b") as file:
             for n, pixels in enumerate(pages):
                 page = self._page(n)
-                first = page.dataoffsets[0] if self._planes is None else self._planes.offset
-                file.seek(first + (n * page.nbytes if self._planes is not None else 0))
-                file.write(
-                    _stored(page, pixels).astype(page.dtype.newbyteorder(page.parent.byteorder))
-                )
+                file.seek(self._offset(n))
+                file.write(_stored(page, pixels).astype(self._stored_type(page)))
+
+    def _stored_type(self, page: tifffile.TiffPage) -> np.dtype:
+        return page.dtype.newbyteorder(self._file.byteorder)
 
     def _rewrite(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         """Write compressed or tiled pages, each with the tags of its own."""

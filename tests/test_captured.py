@@ -1,18 +1,23 @@
 """Real exposures: found, measured, refused where they spoil the idea, and trained on."""
 
+import json
+import re
 import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import SMALL, call_script, one_error_line, write_png16
 from PIL import Image
 
 from data import CapturedDataset
 from noise2noise.backend import keras
-from noise2noise.datasets import Scenes, find_scenes
+from noise2noise.datasets import Scenes, find_scenes, training_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
-from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.exposures import align_exposures, warn_of_jpeg
+from noise2noise.images import read_picture
+from noise2noise.runs import read_training
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -95,31 +100,87 @@ def test_any_ordered_pair_of_exposures_comes_up(folder):
 
 def test_what_was_measured_is_printed_with_a_floor_for_the_loss(folder):
     lines = []
-    floor = check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    floor = align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert len(lines) == 3
     assert all("brightness within 0." in line for line in lines)
     assert floor == pytest.approx(0.05**2, rel=0.1)
 
 
-def test_brightness_and_shift_are_warned_of(folder):
+def test_exposures_of_different_brightness_are_warned_of(folder):
     rng = np.random.default_rng(1)
     clean = dead_leaves(rng, size=96) // 2 + 64
     for exposure in range(2):
         expose(folder / f"bright/{exposure}.png", clean, rng, scale=1 + 0.1 * exposure)
-        expose(folder / f"shifted/{exposure}.png", clean, rng, shift=3 * exposure)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
-    warnings = [line for line in lines if line.startswith("warning")]
-    assert len(warnings) == 2
-    assert "bright differ in brightness by more than 2%" in warnings[0]
-    assert "shifted are shifted by more than 0.5 pixels" in warnings[1]
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "bright differ in brightness by more than 2%" in warning
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_a_handheld_burst_is_aligned_by_whole_pixels_and_cut_to_what_it_shares(tmp_path, noise):
+    """What the exposures see lies on one another, and their values are those of the files."""
+    rng = np.random.default_rng(3)
+    places = [(20, 20), (23, 15), (14, 41)]
+    for name in ("burst", "still"):
+        clean = dead_leaves(rng, size=240) / 255 / 2 + 0.25
+        for k, (top, left) in enumerate(places if name == "burst" else places[:1] * 2):
+            view = clean[top : top + 160, left : left + 180]
+            noisy = view + rng.normal(scale=noise, size=view.shape)
+            path = tmp_path / name / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            write_png16(path, np.rint(noisy.clip(0, 1) * 65535).astype(np.uint16))
+    scenes, lines = Scenes(find_scenes(tmp_path), min_size=96), []
+    align_exposures(scenes, out=lines.append)
+    burst = list(scenes[0])
+    assert [exposure.shape for exposure in burst] == [(151, 154, 3)] * 3
+    for k, (top, left) in enumerate(places):
+        whole = read_picture(tmp_path / f"burst/{k}.png").pixels
+        inside = np.s_[23 - top : 23 - top + 151, 41 - left : 41 - left + 154]
+        np.testing.assert_array_equal(burst[k], whole[inside])
+    assert re.search(r"shift 21\.8 pixels, aligned to 0\.[01],", lines[0])
+    assert "aligned" not in lines[1]
+    assert scenes[1][0].shape == (160, 180, 3)
+    assert not any(line.startswith("warning") for line in lines)
+    inputs, targets = CapturedDataset(scenes, batch_size=8, crop_size=96, steps=1)[0]
+    assert np.sqrt(np.mean((inputs - targets) ** 2)) == pytest.approx(noise * 2**0.5, rel=0.05)
+    with pytest.raises(
+        InputError, match="exposures of burst are shifted and share 154 x 151 pixels"
+    ):
+        align_exposures(Scenes(find_scenes(tmp_path), min_size=160), out=lines.append)
+
+
+def test_what_is_left_of_a_shift_below_half_a_pixel_is_said(folder):
+    rng = np.random.default_rng(4)
+    clean = dead_leaves(rng, size=160) // 2 + 64.0
+    expose(folder / "half/0.png", clean, rng)
+    expose(folder / "half/1.png", 0.7 * clean + 0.3 * np.roll(clean, 1, 1), rng, shift=4)
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    assert "half: 2 exposures" in lines[0]
+    shift, left = map(float, re.search(r"shift (\S+) pixels, aligned to (\S+),", lines[0]).groups())
+    assert shift == pytest.approx(4.3, abs=0.15)
+    assert left == pytest.approx(0.3, abs=0.15)
+
+
+def test_what_moves_inside_a_scene_is_warned_of(folder):
+    rng = np.random.default_rng(6)
+    clean = dead_leaves(rng, size=320) // 2 + 64
+    moved = clean.copy()
+    moved[40:140, 40:140] = clean[40:140, 47:147]
+    expose(folder / "walker/0.png", clean, rng)
+    expose(folder / "walker/1.png", moved, rng)
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "parts of walker move" in warning
 
 
 def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, capsys):
     for path in folder.glob("scene*/*.png"):
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
         path.unlink()
-    warn_of_jpeg(Scenes(find_scenes(folder)))
+    warn_of_jpeg(Scenes(find_scenes(folder)).paths)
     assert "0.jpg is a JPEG" in capsys.readouterr().out
 
 
@@ -128,18 +189,18 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
     for exposure in range(2):
         expose(folder / f"flat/{exposure}.png", np.full((96, 96, 3), 128), rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "too flat to measure a shift" in lines[0]
     for exposure in range(2):
         expose(folder / f"mixed/{exposure}.png", dead_leaves(rng, size=96), rng)
     with pytest.raises(InputError, match=r"mixed/1\.png do not show the same scene"):
-        check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+        align_exposures(Scenes(find_scenes(folder)), out=lines.append)
 
 
 def test_what_spoils_the_idea_is_refused_and_named(folder):
     shutil.copy(folder / "scene0/0.png", folder / "scene0/same.png")
     with pytest.raises(InputError, match=r"same\.png and .*0\.png are the same picture"):
-        check_exposures(Scenes(find_scenes(folder)), out=lambda line: None)
+        align_exposures(Scenes(find_scenes(folder)), out=lambda line: None)
     (folder / "scene0/same.png").unlink()
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(folder / "scene1/small.png")
     with pytest.raises(InputError, match=r"small\.png has 60 x 50 pixels and .* 96 x 96"):
@@ -176,7 +237,7 @@ def test_no_shift_is_measured_where_a_picture_holds_none(folder):
             # Lifted, so that nothing is clipped.
             expose(folder / f"ramp{seed}/{exposure}.png", ramp + 64, rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     ramps = [line for line in lines if "scene ramp" in line]
     assert len(ramps) == 5
     assert all("too flat to measure a shift" in line for line in ramps)
@@ -190,6 +251,151 @@ def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
     for exposure in range(2):
         expose(folder / f"cut/{exposure}.png", clean, rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     (warning,) = [line for line in lines if line.startswith("warning")]
     assert "% of the values of an exposure of cut are at the end of its range" in warning
+
+
+def write_stack(path, rng, pages=6, drift=0, peak=3000):
+    """Save a scene as a stack of 12 bits in 16, grey, drifting by so many pixels a page."""
+    clean = dead_leaves(rng, size=96)[..., 1] / 255
+    pages = [
+        np.roll(clean, k * drift, 1) + rng.normal(scale=0.05, size=(96, 96)) for k in range(pages)
+    ]
+    tifffile.imwrite(path, np.rint(800 + peak * np.stack(pages)).clip(0).astype(np.uint16))
+
+
+@pytest.fixture
+def stacks(tmp_path):
+    """Two stacks of different lengths, and a folder of two single files and a stack of three."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "stacks"
+    (folder / "mixed").mkdir(parents=True)
+    write_stack(folder / "one.tif", rng)
+    write_stack(folder / "two.tif", rng, pages=5)
+    write_stack(folder / "mixed/b.tif", rng, pages=5)
+    first = tifffile.imread(folder / "mixed/b.tif")
+    tifffile.imwrite(folder / "mixed/a.tif", first[0])
+    tifffile.imwrite(folder / "mixed/b.tif", first[1:], photometric="minisblack")
+    return folder
+
+
+def test_the_pages_of_stacks_are_exposures(stacks):
+    scenes = find_scenes(stacks)
+    assert [(s.name, len(s.exposures)) for s in scenes] == [
+        ("mixed", 5),
+        ("one.tif", 6),
+        ("two.tif", 5),
+    ]
+    opened = Scenes(scenes)
+    assert opened.colors == {1}
+    np.testing.assert_array_equal(opened[1][4][..., 0], tifffile.imread(stacks / "one.tif")[4])
+    np.testing.assert_array_equal(opened[0][2][..., 1], tifffile.imread(stacks / "mixed/b.tif")[1])
+    assert len(check_lines(opened)) == 3
+
+
+def check_lines(scenes):
+    lines = []
+    align_exposures(scenes, out=lines.append)
+    return lines
+
+
+def test_one_stack_alone_is_cut_into_pages_to_train_on_and_to_validate_with(stacks):
+    training, validation = training_scenes(stacks / "one.tif", 32)
+    assert [len(scene) for scene in (*training, *validation)] == [4, 2]
+    tifffile.imwrite(
+        stacks / "short.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack"
+    )
+    with pytest.raises(InputError, match=r"short\.tif holds 3 pages of one scene: at least 4"):
+        training_scenes(stacks / "short.tif", 32)
+
+
+def test_stacks_of_a_and_b_are_paired_page_by_page(stacks):
+    for side in "ab":
+        (stacks.parent / "pairs" / side).mkdir(parents=True)
+        write_stack(stacks.parent / "pairs" / side / "s.tif", np.random.default_rng(ord(side)))
+    scenes = find_scenes(stacks.parent / "pairs")
+    assert [s.name for s in scenes] == [f"s.tif, page {n}" for n in range(1, 7)]
+    assert all(len(s.paths) == 2 for s in scenes)
+    write_stack(stacks.parent / "pairs/b/s.tif", np.random.default_rng(0), pages=5)
+    with pytest.raises(InputError, match=r"s\.tif has 6 pages and .*s\.tif 5"):
+        find_scenes(stacks.parent / "pairs")
+
+
+def test_neighbours_in_time_are_pairs(stacks):
+    """What drifts is not the same scene from end to end, but from page to page."""
+    write_stack(stacks / "drift.tif", np.random.default_rng(1), pages=12, drift=2)
+    (scene,) = (s for s in find_scenes(stacks) if s.name == "drift.tif")
+    scenes = Scenes([scene])
+    with pytest.raises(
+        InputError, match=r"drift\.tif, page 1, and .* page 7, do not show the same"
+    ):
+        check_lines(scenes)
+    scenes.neighbours = 1
+    assert "shift 2.0 pixels" in check_lines(scenes)[0]
+    for far, pairs in ((1, 22), (2, 42), (None, 132)):
+        scenes.neighbours = far
+        dataset = CapturedDataset(scenes, batch_size=500, crop_size=96, steps=2)
+        sums = [np.float32(page / 65535).sum() for page in scenes[0]]
+        found = {
+            tuple(int(np.argmin(np.abs(np.array(sums) - x[..., 0].sum() * 3))) for x in pair)
+            for inputs, targets in (dataset[0], dataset[1])
+            for pair in zip(inputs, targets, strict=True)
+        }
+        assert len(found) == pairs
+        assert max(abs(i - j) for i, j in found) == (far or 11)
+
+
+def test_two_pages_that_are_the_same_picture_are_refused(stacks):
+    pages = tifffile.imread(stacks / "one.tif")
+    pages[4] = pages[2]
+    tifffile.imwrite(stacks / "one.tif", pages)
+    with pytest.raises(InputError, match=r"one\.tif, page 5, and .*one\.tif, page 3, are the same"):
+        check_lines(Scenes(find_scenes(stacks)))
+
+
+def test_slices_of_a_volume_are_no_exposures(tmp_path):
+    rng = np.random.default_rng(0)
+    slices = np.stack([dead_leaves(rng, size=96)[..., 0] for _ in range(6)])
+    tifffile.imwrite(tmp_path / "volume.tif", slices, metadata={"axes": "ZYX"})
+    line = one_error_line(call_script("train_model.py", "captured", tmp_path, check=2))
+    assert "volume.tif, page 1, and" in line
+    assert "do not show the same scene" in line
+
+
+def test_what_is_no_number_is_refused_for_training(stacks):
+    pages = tifffile.imread(stacks / "one.tif").astype(np.float32)
+    pages[3, :2, :2] = np.nan
+    tifffile.imwrite(stacks / "one.tif", pages)
+    with pytest.raises(InputError, match=r"one\.tif, page 4, has 4 values that are no numbers"):
+        check_lines(Scenes(find_scenes(stacks)))
+
+
+def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
+    """12 bits in 16-bit files, grey: trained and restored with their own range."""
+    command = ("train_model.py", "captured", stacks, *SMALL, "--output-dir", tmp_path / "r")
+    done = call_script(*command, "--neighbours", 3)
+    (low, high) = training_scenes(stacks, 32)[0].span
+    assert 400 < low < 1000
+    assert 3000 < high < 4300
+    assert f"range {low:g} to {high:g}" in done.stdout
+    run = tmp_path / "r/captured-stacks"
+    settings = json.loads((run / "settings.json").read_text())["settings"]
+    assert settings["range"] == [low, high]
+    assert settings["neighbours"] == 3
+    assert read_training(run / "model.keras")["range"] == [low, high]
+    other, eight = tmp_path / "other.tif", tmp_path / "eight.png"
+    tifffile.imwrite(other, tifffile.imread(stacks / "one.tif")[:2] / np.float32(4095))
+    Image.fromarray(dead_leaves(np.random.default_rng(0), size=96)).save(eight)
+    done = call_script(
+        *("infer.py", "captured", "stacks", "--models", tmp_path / "r", "--output", tmp_path / "o"),
+        *("--restore", stacks / "one.tif", other, eight),
+    )
+    assert f"one.tif (6 pages): range {low:g} to {high:g}, that of the training" in done.stdout
+    assert done.stdout.count("warning") == 1
+    assert f"values of {other} are not like those of {low:g} to {high:g}" in done.stdout
+    assert f"{eight}: range" not in done.stdout
+    after = tifffile.imread(tmp_path / "o/one.tif")
+    assert (after.dtype, after.shape) == (np.uint16, (6, 96, 96))
+    done = call_script(*command, "--neighbours", 2, check=2)
+    assert "neighbours 3 there, 2 now" in one_error_line(done)
