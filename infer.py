@@ -134,11 +134,15 @@ def find_models(
 
 
 def load_model(path: Path, precision: str = "float32"):
-    """Load a trained U-Net, ready to restore.
+    """Load a trained U-Net, ready to restore: on a CPU through OpenVINO, where that is installed.
 
     In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is. Raises
     `InputError` for a file that `model.load_unet` refuses.
     """
+    from noise2noise import openvino_unet
+
+    if network := openvino_unet.load(path, precision):
+        return network
     from model import load_unet
     from noise2noise import backend
     from noise2noise.fused import fuse
@@ -296,7 +300,6 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from noise2noise import plots
     from noise2noise.restore import restore
 
     failed, said = 0, False
@@ -324,6 +327,8 @@ def restore_files(trained: Trained, args: argparse.Namespace) -> int:
             restored = restore(model, color, advance=lambda n, t=tiles: progress.advance(t, n))
             pixels = picture.with_color(restored)
             if args.compare:
+                from noise2noise import plots
+
                 after = replace(picture, pixels=pixels).color
                 shown = [images.upright(picture, image) for image in (picture.color, after)]
                 comparison = args.output / "compare" / f"{target.relative_to(args.output)}.png"

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import uniform_filter
 
 from noise2noise.images import LUMINANCE
 
@@ -277,4 +276,6 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _box(image: np.ndarray, size: int) -> np.ndarray:
     """Mean over boxes of an odd size."""
+    from scipy.ndimage import uniform_filter  # half a second, that restoring can do without
+
     return uniform_filter(image, (size, size, 0), mode="nearest")
