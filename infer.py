@@ -162,11 +162,15 @@ def find_models(
 
 
 def load_model(path: Path, precision: str = "float32"):
-    """Load a trained U-Net, ready to restore.
+    """Load a trained U-Net, ready to restore: on a CPU through OpenVINO, where that is installed.
 
     In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is. Raises
     `InputError` for a file that `model.load_unet` refuses.
     """
+    from noise2noise import openvino_unet
+
+    if network := openvino_unet.load(path, precision):
+        return network
     from model import load_unet
     from noise2noise import backend
     from noise2noise.fused import fuse

@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py training     crops/s of training, PyTorch's beside it
     python benchmarks/speed.py pipeline     what each filter's noise costs beside a training step
-    python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it
+    python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it; and
+                                            seconds of `infer.py --restore`, from start to file
     python benchmarks/speed.py quality      minutes from nothing to CBM3D's 30.34 dB
 
 Needs `pip install torch bm3d opencv-python-headless`. Every figure is the median of `--rounds`, in
@@ -33,6 +34,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
 CORES = len(os.sched_getaffinity(0))
 CROP, BATCH = 64, 32
 MEGAPIXELS = 12
+NETWORK = REPOSITORY / "pretrained/gaussian-bsds300.keras"  # that restores
 SETTINGS = (  # of PyTorch; bfloat16 only where the hardware has it, emulated it takes minutes
     "torch float32",
     "torch float32 channels-last",
@@ -63,7 +65,7 @@ def versions() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for name in ("tensorflow", "keras", "torch", "bm3d", "opencv-python-headless"):
+    for name in ("openvino", "tensorflow", "keras", "torch", "bm3d", "opencv-python-headless"):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     return ", ".join(found)
@@ -111,10 +113,11 @@ def torch_network(setting: str):
     import torch
     from torch_unet import TorchUNet
 
-    from model import build_unet
+    from noise2noise.openvino_unet import read_weights
 
     device = torch_device()
-    network = TorchUNet(build_unet().get_weights()).to(device)
+    weights = [array for pair in read_weights(NETWORK).values() for array in pair]
+    network = TorchUNet(weights).to(device)
     if "channels-last" in setting:
         network = network.to(memory_format=torch.channels_last)
     if "compiled" in setting:
@@ -291,6 +294,16 @@ def picture(megapixels: float) -> np.ndarray:
 
 # What is slow gets a part of the picture, its time grows with the pixels; memory is the part's.
 PARTS = {"bm3d": 0.25, "OpenCV fastNlMeansDenoisingColored": 1}
+OURS = ("this project", "this project, float32", "Keras", "Keras, float32")
+
+
+def project_network(name: str):
+    """Return the network as infer.py has it; "Keras": where OpenVINO is not installed."""
+    import infer
+
+    if name.startswith("Keras"):
+        sys.modules["openvino"] = None
+    return infer.load_model(NETWORK, "float32" if "float32" in name else "auto")
 
 
 def restore_candidate(name: str) -> list[float]:
@@ -302,8 +315,8 @@ def restore_candidate(name: str) -> list[float]:
         from torch_unet import Restorer
 
         model = Restorer(*torch_network(name))
-    elif name.startswith("this"):
-        model = keras_network()
+    elif name in OURS:
+        model = project_network(name)
     if name == "bm3d":
         import bm3d
 
@@ -333,22 +346,70 @@ def once(work: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
+def difference_candidate(name: str) -> float:
+    """Largest difference of an output in [0, 1] from Table 1's in Keras and float32."""
+    from model import load_unet
+
+    tile = picture(4)[None, :960, :960]
+    expected = np.asarray(load_unet(NETWORK).predict_on_batch(tile))
+    return float(np.abs(np.asarray(project_network(name).predict_on_batch(tile)) - expected).max())
+
+
+# Sides of the pictures that a command restores, from the start of its process to the last file.
+COMMANDS = {
+    "a picture of 256x256": [(256, 256)],
+    "a photo of 2 megapixels": [(1224, 1632)],
+    "100 pictures of 100 sizes": np.random.default_rng(0).integers(100, 600, (100, 2)).tolist(),
+}
+WITHOUT_OPENVINO = """import runpy, sys
+sys.modules["openvino"] = None
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")"""
+
+
+def command_candidate(name: str) -> list[float]:
+    """Seconds of `infer.py --restore`, "what, network", and its peak memory in GB."""
+    import tempfile
+
+    from PIL import Image
+
+    what, _, network = name.partition(", ")
+    noisy = np.clip(picture(4) * 255, 0, 255).round().astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "in").mkdir()
+        for number, (height, width) in enumerate(COMMANDS[what]):
+            Image.fromarray(noisy[:height, :width]).save(f"{folder}/in/{number}.png")
+        command = [REPOSITORY / "infer.py", "gaussian", "bsds300", "--models", NETWORK.parent]
+        command += ["--restore", f"{folder}/in", "--output", f"{folder}/out"]
+        start = ["-c", WITHOUT_OPENVINO] if network == "Keras" else []
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, *start, *command], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - begin
+    return [seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6]
+
+
 def inference() -> tuple[list[str], list[list[str]]]:
-    names = ("this project", *torch_settings(), *PARTS)
-    results = rounds("restore_candidate", names)
+    results = rounds("restore_candidate", (*OURS, *torch_settings(), *PARTS))
+    differences = rounds("difference_candidate", OURS, 1)
     speeds = {name: median(v[0] for v in values) for name, values in results.items() if values}
-    best = max(speed for name, speed in speeds.items() if name.startswith("torch"))
+    best = max((speed for name, speed in speeds.items() if name.startswith("torch")), default=None)
     rows = [
         [
             f"{name}, of {PARTS[name]} megapixels" if name in PARTS else name,
             f"{speed:.3f}",
-            f"{speed / best:.2f}",
-            f"{speed / speeds['bm3d']:.1f}",
+            f"{speed / best:.2f}" if best else "",
+            f"{speed / speeds['bm3d']:.1f}" if "bm3d" in speeds else "",
             f"{median(v[1] for v in results[name]):.2f}",
+            f"{differences[name][0]:.1e}" if differences.get(name) else "",
         ]
         for name, speed in speeds.items()
     ]
-    return [f"{MEGAPIXELS} megapixels", "MP/s", "of PyTorch's best", "of bm3d", "peak GB"], rows
+    names = [f"{what}, {network}" for what in COMMANDS for network in OURS[::2]]
+    for name, values in rounds("command_candidate", names).items():
+        seconds, memory = (median(v) for v in zip(*values, strict=True))
+        rows.append([f"{name}, start to file", f"{seconds:.1f} s", "", "", f"{memory:.2f}", ""])
+    header = ["MP/s", "of PyTorch's best", "of bm3d", "peak GB", "off Keras float32 at most"]
+    return [f"{MEGAPIXELS} megapixels", *header], rows
 
 
 def quality() -> tuple[list[str], list[list[str]]]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter, uniform_filter
 
 from noise2noise.images import LUMINANCE
 
@@ -164,6 +163,8 @@ def _finish(image: np.ndarray, camera: Camera) -> np.ndarray:
         luminance = image @ LUMINANCE[:, None]
         image = luminance + _box(image - luminance, camera.chroma_blur)
     if camera.blur:
+        from scipy.ndimage import gaussian_filter
+
         image = gaussian_filter(image, (camera.blur, camera.blur, 0), truncate=2.5)
     if camera.scale != 1:
         image = _scaled(image, camera.scale)
@@ -276,4 +277,6 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _box(image: np.ndarray, size: int) -> np.ndarray:
     """Mean over boxes of an odd size."""
+    from scipy.ndimage import uniform_filter  # half a second, that restoring can do without
+
     return uniform_filter(image, (size, size, 0), mode="nearest")

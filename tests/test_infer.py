@@ -144,9 +144,6 @@ class Buggy:
 
     output_shape = None, None, None, 3
 
-    def compile(self, **options):
-        pass
-
     def predict_on_batch(self, x):
         raise ValueError("a bug")
 
@@ -154,7 +151,7 @@ class Buggy:
 def test_a_bug_in_restoring_keeps_its_traceback_and_is_not_laid_on_the_picture(
     project, pictures, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("noise2noise.fused.fuse", lambda model: Buggy())
+    monkeypatch.setattr("noise2noise.openvino_unet.load", lambda path, precision: Buggy())
     paths = ("--restore", pictures / "1.png", "--output", tmp_path / "out")
     done = infer(project, "gaussian", "small", *paths, check=1)
     assert "Traceback" in done.stderr

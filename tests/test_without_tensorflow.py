@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def without_tensorflow(tmp_path_factory, jax_cache):
-    """Runs scripts by a Python with all that this one has installed, but TensorFlow."""
+    """Runs scripts by a Python with all that this one has but TensorFlow, and OpenVINO."""
     packages = tmp_path_factory.mktemp("packages")
     for folder in (Path(path) for path in sys.path if path.endswith("-packages")):
         for path in folder.iterdir():
-            if not path.name.lower().startswith(("tensorflow", "tensorboard")):
+            if not path.name.lower().startswith(("tensorflow", "tensorboard", "openvino")):
                 (packages / path.name).symlink_to(path)
     environment = os.environ | jax_cache | {"PYTHONPATH": str(packages)}
     del environment["KERAS_BACKEND"]  # JAX is found
@@ -54,6 +54,7 @@ def test_it_trains_goes_on_restores_and_scores(without_tensorflow, pictures, tmp
 
     infer = ("infer.py", "bernoulli", pictures.name, "--models", tmp_path, "--output", tmp_path)
     done = without_tensorflow(*infer, "--restore", pictures / "3.png")
+    assert "OpenVINO is not installed" in done.stdout
     assert "restored 1 of 1" in done.stdout
     assert (tmp_path / "3.png").exists()
     done = without_tensorflow(*infer, "--score", pictures)
