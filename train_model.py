@@ -14,13 +14,14 @@ same command goes on where it was stopped.
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from download_BSDS300 import download_BSDS300
 from download_kodak import download_kodak
-from noise2noise import runs
+from noise2noise import plan, runs
 from noise2noise.arguments import crop_size, existing_file, natural, plain_name, positive
 from noise2noise.datasets import (
     BSDS300,
@@ -38,8 +39,18 @@ from noise2noise.exposures import align_exposures, check_independence, warn_of_j
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
 
+STARTED = time.monotonic()
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
 VALIDATION_CROPS = 128
+REPORTS = {  # the options' values where neither they nor --minutes are given, the report's if any
+    "epochs": 20,
+    "steps": 200,
+    "batch": 8,
+    "optimizer": "adam",
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "clip_norm": None,
+}
 OTHERWISE = (
     "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
 )
@@ -50,20 +61,23 @@ def main() -> int:
     training, validation, noise_floor = open_images(args)
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     from model import build_unet, load_unet
-    from noise2noise import backend, plots
+    from noise2noise import backend, callbacks, plots
 
     backend.keep_freed_memory()
     processes = backend.join_processes()
     start = load_unet(args.start_from) if args.start_from else None
+    # Once to train it, fused, and once to save it as it is in Table 1.
+    build = partial(build_unet, args.channels, args.channels)
+    if args.minutes:
+        plan_training(args, build, training, validation, processes)
     run = open_run(args, fingerprint(training, validation), processes)
     if run.finished:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
     batches, validation_batches = make_batches(args, training, validation, processes)
-    # Once to train it, fused, and once to save it as it is in Table 1.
-    build = partial(build_unet, args.channels, args.channels)
     with backend.distribute(args.batch):
-        model = compile_model(args, build, start, run)
+        model = compile_model(args, build, start, run.settings["precision"])
+        callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
     try:
         with runs.stop_flag() as stop:
@@ -87,6 +101,9 @@ def main() -> int:
         psnr = run.history[-1].get("val_psnr")
         reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
         print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+        if args.minutes:
+            took = (time.monotonic() - STARTED) / 60
+            print(f"this took {took:.1f} minutes, {args.minutes:g} were planned in all")
     return 0
 
 
@@ -121,20 +138,69 @@ def open_images(args: argparse.Namespace):
     return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
+def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
+    """Set the options that --minutes stands for: as the run was planned, or by timing it anew."""
+    from noise2noise import backend, callbacks
+    from noise2noise.backend import keras
+
+    earlier = None if args.fresh else runs.read_settings(run_folder(args))
+    if earlier and earlier["settings"].get("minutes") == args.minutes:
+        vars(args).update({key: earlier["settings"][key] for key in plan.PLANNED})
+        return
+    vars(args).update(plan.recipe(backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
+    beginning = time.monotonic()
+    batches, validation_batches = make_batches(args, training, validation, processes)
+    with backend.distribute(args.batch):
+        model = compile_model(args, build, None, choose_precision(args, earlier))
+    watching = []
+    if args.filter not in REAL_NOISE:
+        watching = [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
+
+    def seconds(steps: int, **options) -> float:
+        begun = time.monotonic()
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, **options)
+        return time.monotonic() - begun
+
+    whole = {"validation_data": validation_batches, "callbacks": watching}
+    seconds(plan.TIMED_STEPS // 4, **whole)  # it compiles, as the training will have to again
+    starting = time.monotonic() - beginning
+    step = min(seconds(plan.TIMED_STEPS) for _ in range(2)) / plan.TIMED_STEPS
+    epoch_end = max(0, seconds(plan.TIMED_STEPS // 4, **whole) - step * plan.TIMED_STEPS / 4)
+    keras.backend.clear_session()
+    left = 60 * args.minutes - (time.monotonic() - STARTED) - starting
+    planned = plan.length(left, step, epoch_end)
+    if planned["epochs"] * planned["steps"] < plan.LEAST_STEPS:
+        raise InputError(
+            f"--minutes {args.minutes:g} is too short here: starting takes {starting:.0f} seconds, "
+            f"a step {step:.2g}"
+        )
+    vars(args).update({key: processes.all_gather(n)[0] for key, n in planned.items()})
+
+
+def run_folder(args: argparse.Namespace) -> Path:
+    return args.output_dir.resolve() / (args.name or run_name(args))
+
+
+def choose_precision(args: argparse.Namespace, earlier: dict | None) -> str:
+    """Return the precision to train in: a run goes on in the one that it was begun in."""
+    from noise2noise import backend
+
+    if args.precision != "auto":
+        return args.precision
+    return earlier["settings"]["precision"] if earlier else backend.describe_device()[1]
+
+
 def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> runs.Run:
     """Open the run folder: the chief of several processes for writing, then the others."""
     from noise2noise import backend
 
-    folder = args.output_dir.resolve() / (args.name or run_name(args))
+    folder = run_folder(args)
     if args.fresh and processes.chief:
         runs.archive(folder)
     processes.all_gather(0)  # nobody reads the folder before it has its other name
     earlier = runs.read_settings(folder)
-    device, precision = backend.describe_device()
-    if args.precision != "auto":
-        precision = args.precision
-    elif earlier:  # a run goes on in the precision that it was begun in
-        precision = earlier["settings"]["precision"]
+    device, _ = backend.describe_device()
+    precision = choose_precision(args, earlier)
     settings = run_settings(args, precision, backend.keras.backend.backend())
     device += f" x {processes.count} processes" if processes.count > 1 else ""
     if line := backend.unused_gpu():
@@ -166,11 +232,8 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     return make(training, **size, **steps), make(validation, **size, **validation_steps)
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, run: runs.Run):
-    """Build the network, with the weights of the network `start` if there is one; compile it.
-
-    Its state is that of the run's checkpoint, if it has one.
-    """
+def compile_model(args: argparse.Namespace, build: Callable, start, precision: str):
+    """Build the network, with the weights of the network `start` if there is one; compile it."""
     from noise2noise import backend, callbacks
     from noise2noise.backend import keras
     from noise2noise.fused import fuse
@@ -178,7 +241,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, run: runs.Ru
 
     with backend.quiet_stderr():  # it loads TensorFlow on every back end
         keras.utils.set_random_seed(args.seed)
-    backend.set_precision(run.settings["precision"])
+    backend.set_precision(precision)
     learning_rate = args.learning_rate
     if args.schedule == "cosine":
         total_steps = args.epochs * args.steps
@@ -201,7 +264,6 @@ def compile_model(args: argparse.Namespace, build: Callable, start, run: runs.Ru
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
     )
-    callbacks.resume(run, model)
     return model
 
 
@@ -279,7 +341,7 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer grey neighbours"
+    keys += " optimizer grey neighbours minutes"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
@@ -325,9 +387,16 @@ def parse_arguments() -> argparse.Namespace:
         "for captured a folder of scenes, each a stack or a sub-folder of exposures, or a/ and b/; "
         "for single a folder of noisy pictures, or one, or a stack",
     )
-    add("--epochs", type=positive(int), metavar="N", default=20, help="(%(default)s)")
-    add("--steps", type=positive(int), metavar="N", default=200, help="per epoch (%(default)s)")
-    add("--batch", type=positive(int), metavar="N", default=8, help="crops a step (%(default)s)")
+    add(
+        "--minutes",
+        type=positive(float),
+        metavar="N",
+        help="train for so long: it times some steps and plans --epochs, --steps, --batch, "
+        "--optimizer, --learning-rate, --schedule and --clip-norm",
+    )
+    add("--epochs", type=positive(int), metavar="N", help="(20)")
+    add("--steps", type=positive(int), metavar="N", help="per epoch (200)")
+    add("--batch", type=positive(int), metavar="N", help="crops a step (8)")
     add(
         "--crop",
         type=crop_size,
@@ -338,21 +407,18 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--optimizer",
         choices=("adam", "muon"),
-        default="adam",
-        help="adam is the report's (%(default)s); muon learns more in as many minutes, at 1e-3",
+        help="(adam, as in the report); muon learns more in as many minutes, at 1e-3",
     )
     add(
         "--learning-rate",
         type=positive(float),
         metavar="RATE",
-        default=1e-4,
-        help="at the start (%(default)s)",
+        help="at the start (0.0001)",
     )
     add(
         "--schedule",
         choices=("constant", "cosine"),
-        default="constant",
-        help="of the learning rate (%(default)s); cosine falls to 0",
+        help="of the learning rate (constant); cosine falls to 0",
     )
     add(
         "--clip-norm",
@@ -431,6 +497,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()
+    for key, value in REPORTS.items():
+        given = getattr(args, key) is not None
+        if given and args.minutes:
+            parser.error(f"--minutes plans it: leave out --{key.replace('_', '-')}")
+        setattr(args, key, getattr(args, key) if given else value)
     if args.filter in REAL_NOISE and args.dataset in NAMES:
         parser.error(f"{args.filter} takes a folder: python train_model.py {args.filter} FOLDER")
     if args.filter in REAL_NOISE and args.clean_targets:

@@ -68,7 +68,11 @@ def cores() -> int:
 
 def default_workers() -> int:
     """Number of processes to make batches: all cores' beside a GPU; a CPU has enough to do."""
-    return cores() if _gpus() else 0
+    return cores() if on_gpu() else 0
+
+
+def on_gpu() -> bool:
+    return bool(_gpus())
 
 
 def _gpus() -> list[tuple[str, float]]:

@@ -45,6 +45,7 @@ ADDED = {
     "grey": False,
     "range": None,
     "neighbours": None,
+    "minutes": None,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import SMALL, call_script, model_weights, one_error_line, run_scri
 from filelock import FileLock
 from PIL import Image
 
-from noise2noise import runs
+from noise2noise import plan, runs
 from noise2noise.backend import keras
 
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
@@ -328,3 +329,40 @@ def test_a_failed_download_names_the_way_to_train_without_a_network(project, mon
     line = done.stderr.splitlines()[-1]
     assert "http://r0k.us/graphics/kodak/kodak/kodim01.png" in line
     assert "python train_model.py gaussian deadleaves" in line
+
+
+def test_a_planned_length_takes_the_time_that_is_given():
+    for seconds, step, epoch_end in ((600, 0.06, 2.0), (7200, 0.3, 0.5), (60, 0.01, 20.0)):
+        planned = plan.length(seconds, step, epoch_end)
+        took = planned["epochs"] * (planned["steps"] * step + epoch_end)
+        assert 0.93 * seconds < took <= seconds
+        assert planned["epochs"] == 1 or planned["epochs"] * epoch_end < 0.06 * seconds
+
+
+def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
+    options = ("gaussian", pictures, "--output-dir", tmp_path, "--minutes", "5")
+    done = call_script("train_model.py", *options, "--batch", "8", check=2)
+    assert "--minutes plans it: leave out --batch" in done.stderr
+    options = (*options[:-1], "0.001")
+    done = call_script("train_model.py", *options, "--crop", "32", check=2)
+    assert "--minutes 0.001 is too short here: starting takes" in one_error_line(done)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
+    command = ("train_model.py", "gaussian", pictures, "--crop", "32", "--minutes", "1")
+    begun = time.monotonic()
+    done = run_script(*command, "--output-dir", tmp_path / "a")
+    assert 40 < time.monotonic() - begun < 90
+    assert "1 were planned in all" in done.stdout
+    (run,) = (tmp_path / "a").iterdir()
+    settings = json.loads((run / runs.SETTINGS).read_text())["settings"]
+    assert settings["minutes"] == 1
+    assert settings["optimizer"] == "muon"
+    again = tmp_path / "b" / run.name  # a run that was planned and had not begun
+    again.mkdir(parents=True)
+    for name in (runs.SETTINGS, runs.PICTURES):
+        shutil.copy(run / name, again)
+    run_script(*command, "--output-dir", tmp_path / "b")
+    assert weights_bytes(again) == weights_bytes(run)
