@@ -20,7 +20,14 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.images import find_pictures, read_rgb
-from noise2noise.pairs import TRAINING, VALIDATION, CameraPairs, CapturedPairs, NoisyPairs
+from noise2noise.pairs import (
+    TRAINING,
+    VALIDATION,
+    CameraPairs,
+    CapturedPairs,
+    NoisyPairs,
+    SinglePairs,
+)
 from noise2noise.workers import Workers
 
 PEEKED = 2  # batches of a stream that Keras asks for to see their shapes, and then again
@@ -155,6 +162,12 @@ class CapturedDataset(NoisyDataset):
 
     def __init__(self, scenes, **options):
         super().__init__(scenes, None, **options)
+
+
+class SingleDataset(CapturedDataset):
+    """Batches of `(input, target)` sub-sampled from one exposure, of scenes of one each."""
+
+    kind = SinglePairs
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, ranges, runs
-from noise2noise.datasets import BSDS300, CAPTURED, scored_paths
+from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
 from noise2noise.files import whole
 from noise2noise.filters import FILTERS, Filter
@@ -39,7 +39,7 @@ EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's file, and what it was trained for: no filter for captured pictures.
+    """A trained model's file, and what it was trained for: no filter for real noise.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
     them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("filter", nargs="?", choices=(*FILTERS, CAPTURED), help="models of this filter only")
+    add("filter", nargs="?", choices=(*FILTERS, *REAL_NOISE), help="models of this filter only")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
     add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
@@ -109,7 +109,7 @@ def parse_arguments() -> argparse.Namespace:
 def find_models(
     filter: str | None = None,
     dataset: str | None = None,
-    captured: bool = False,
+    real_noise: bool = False,
     folders: Sequence[Path] = (PRETRAINED, runs.RUNS),
 ) -> list[Trained]:
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
@@ -127,8 +127,8 @@ def find_models(
         if not training and path.name == runs.MODEL:  # of a run that an older version finished
             training = (runs.read_settings(path.parent) or {}).get("settings", {})
         kind = training.get("filter", name.split("-")[0])
-        # Without clean pictures there is nothing to show or score: captured must be asked for.
-        wanted = kind == filter or (filter is None and (captured or kind in FILTERS))
+        # Without clean pictures there is nothing to show or score: these must be asked for.
+        wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
         if wanted and (
             dataset is None or dataset in names or Path(dataset).resolve().name in names
@@ -137,14 +137,15 @@ def find_models(
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
             found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
-    if not found and filter is None and any(name.startswith(CAPTURED) for name in files):
-        raise InputError("there are captured models only, with nothing to show: use --restore")
+    if not found and filter is None and any(name.startswith(REAL_NOISE) for name in files):
+        raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
         places = " or ".join(f"{folder.name}/" for folder in folders)
         raise InputError(
             f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
-            f"train it with python train_model.py {filter or 'gaussian'} {dataset or 'kodak'}"
+            f"train it with python train_model.py {filter or 'gaussian'} "
+            f"{dataset or ('FOLDER' if filter in REAL_NOISE else 'kodak')}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
 
@@ -431,8 +432,8 @@ def main() -> int:
             names = ", ".join(trained.name for trained in models)
             raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
         return restore_files(models[0], args)
-    if args.filter == CAPTURED:
-        raise InputError("captured models have no clean pictures to show: use --restore")
+    if args.filter in REAL_NOISE:
+        raise InputError(f"{args.filter} models have no clean pictures to show: use --restore")
     if args.score is None:
         show(models, args)
     else:

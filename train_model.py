@@ -5,6 +5,7 @@
     python train_model.py text bsds300 --loss l1
     python train_model.py poisson my/pictures --epochs 100
     python train_model.py captured my/scenes       real noisy exposures, no clean pictures
+    python train_model.py single my/pictures       the same with one exposure of each scene
 
 Leaves a folder runs/FILTER-DATASET/ with the model, its history and chart. Run again, the
 same command goes on where it was stopped.
@@ -26,12 +27,14 @@ from noise2noise.datasets import (
     CAPTURED,
     KODAK,
     NAMES,
+    REAL_NOISE,
     fingerprint,
+    training_exposures,
     training_images,
     training_scenes,
 )
 from noise2noise.errors import InputError, run_main
-from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.exposures import align_exposures, check_independence, warn_of_jpeg
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
 
@@ -91,17 +94,22 @@ def open_images(args: argparse.Namespace):
 
     Exposures that are all grey make it a grey training.
     """
-    if args.filter == CAPTURED:
-        training, validation = training_scenes(
-            Path(args.dataset), args.crop, args.range, args.neighbours
-        )
+    if args.filter in REAL_NOISE:
+        path = Path(args.dataset)
+        if args.filter == CAPTURED:
+            training, validation = training_scenes(path, args.crop, args.range, args.neighbours)
+        else:  # crops are sub-sampled from twice their size
+            training, validation = training_exposures(path, 2 * args.crop, args.range)
         args.channels = 1 if training.grey else 3
         args.range = training.span
         if args.range:
             print(f"range {args.range[0]:g} to {args.range[1]:g}, which the network sees as 0 to 1")
-        warn_of_jpeg(training)
-        check_exposures(training)
-        return training, validation, check_exposures(validation, "validation")
+        warn_of_jpeg(training.paths)
+        if args.filter == CAPTURED:
+            align_exposures(training)
+            return training, validation, align_exposures(validation, "validation")
+        check_independence(training)
+        return training, validation, None
     try:
         if args.dataset == "kodak":
             download_kodak(KODAK)
@@ -141,7 +149,7 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
 
 def make_batches(args: argparse.Namespace, training, validation, processes):
     """Return the data sets to train on and to validate with."""
-    from data import CapturedDataset, NoisyDataset
+    from data import CapturedDataset, NoisyDataset, SingleDataset
     from noise2noise import backend
 
     workers = backend.default_workers() if args.workers is None else args.workers
@@ -149,8 +157,8 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     size["shard"] = processes.index, processes.count
     steps = {"steps": args.steps, "seed": args.seed, "workers": workers}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "repeat": True}
-    if args.filter == CAPTURED:
-        make = CapturedDataset
+    if args.filter in REAL_NOISE:
+        make = CapturedDataset if args.filter == CAPTURED else SingleDataset
     else:
         size |= {"filter": args.filter, "clean_targets": args.clean_targets}
         make = NoisyDataset
@@ -201,7 +209,7 @@ def make_callbacks(args: argparse.Namespace, build, validation, model, run, proc
     from noise2noise import callbacks
 
     made = []  # Checkpoint saves what those before it add to an epoch's history
-    if args.filter != CAPTURED:
+    if args.filter not in REAL_NOISE:
         made.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
     if args.loss == "l0":
         total_steps = args.epochs * args.steps
@@ -254,14 +262,15 @@ def run_name(args: argparse.Namespace) -> str:
 
 
 def dataset_name(dataset: str) -> str:
-    return dataset if dataset in NAMES else Path(dataset).resolve().name
+    path = Path(dataset).resolve()
+    return dataset if dataset in NAMES else path.stem if path.is_file() else path.name
 
 
 def usage(args: argparse.Namespace, run: runs.Run) -> str:
     """The command that uses the trained model of a run folder."""
     name = run.folder.name.removeprefix(f"{args.filter}-")
     words = ["python", "infer.py", args.filter, name]
-    words += ["--restore", "PICTURES", "--output", "DIR"] if args.filter == CAPTURED else []
+    words += ["--restore", "PICTURES", "--output", "DIR"] if args.filter in REAL_NOISE else []
     words += ["--models", str(run.folder.parent)] if run.folder.parent != runs.RUNS else []
     return shlex.join(words)
 
@@ -304,15 +313,16 @@ def parse_arguments() -> argparse.Namespace:
         "filter",
         nargs="?",
         default="gaussian",
-        choices=(*FILTERS, CAPTURED),
-        help="the noise (%(default)s); captured takes real exposures",
+        choices=(*FILTERS, *REAL_NOISE),
+        help="the noise (%(default)s); captured takes real exposures, single one of each scene",
     )
     add(
         "dataset",
         nargs="?",
         default="deadleaves",
         help=f"{', '.join(NAMES)}, or a folder of pictures (%(default)s: generated, no network); "
-        "for captured a folder of scenes, each a stack or a sub-folder of exposures, or a/ and b/",
+        "for captured a folder of scenes, each a stack or a sub-folder of exposures, or a/ and b/; "
+        "for single a folder of noisy pictures, or one, or a stack",
     )
     add("--epochs", type=positive(int), metavar="N", default=20, help="(%(default)s)")
     add("--steps", type=positive(int), metavar="N", default=200, help="per epoch (%(default)s)")
@@ -363,7 +373,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--grey",
         action="store_true",
-        help="train on the pictures' luminance, n = m = 1 (captured: where all are grey)",
+        help="train on the pictures' luminance, n = m = 1 (captured, single: where all are grey)",
     )
     add(
         "--neighbours",
@@ -377,8 +387,8 @@ def parse_arguments() -> argparse.Namespace:
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="captured: the values that the network takes for 0 and 1 (default: of 8 bits 0 to "
-        "255, of more as measured)",
+        help="captured, single: the values that the network takes for 0 and 1 (default: of 8 bits "
+        "0 to 255, of more as measured)",
     )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
     add(
@@ -420,18 +430,20 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()
-    if args.filter == CAPTURED and args.dataset in NAMES:
-        parser.error("captured takes a folder: python train_model.py captured FOLDER")
-    if args.filter == CAPTURED and args.clean_targets:
-        parser.error("captured has no clean targets")
-    if args.filter != CAPTURED and (args.neighbours or args.range):
-        parser.error("--neighbours and --range are for captured exposures")
+    if args.filter in REAL_NOISE and args.dataset in NAMES:
+        parser.error(f"{args.filter} takes a folder: python train_model.py {args.filter} FOLDER")
+    if args.filter in REAL_NOISE and args.clean_targets:
+        parser.error(f"{args.filter} has no clean targets")
+    if args.filter != CAPTURED and args.neighbours:
+        parser.error("--neighbours is for captured exposures")
+    if args.filter not in REAL_NOISE and args.range:
+        parser.error(f"--range is for {' and '.join(REAL_NOISE)}")
     if args.range and args.range[0] >= args.range[1]:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m
-    args.default_loss = "l2" if args.filter == CAPTURED else FILTERS[args.filter].loss
+    args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
     return args
 

@@ -25,7 +25,9 @@ from noise2noise.images import (
 from noise2noise.ranges import Range
 
 NAMES = ("kodak", "bsds300", "deadleaves")
-CAPTURED = "captured"  # stands where a filter does: real exposures instead of synthetic noise
+CAPTURED, SINGLE = "captured", "single"
+# They stand where a filter does: real exposures, of which there is no clean picture.
+REAL_NOISE = (CAPTURED, SINGLE)
 DATA = Path(__file__).resolve().parent.parent / "data"
 KODAK = DATA / "kodak"
 BSDS300 = DATA / "BSDS300"
@@ -184,7 +186,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Scene:
-    """Two or more exposures of one scene."""
+    """Two or more exposures of one scene, or a single one."""
 
     name: str
     exposures: tuple[Exposure, ...]
@@ -305,7 +307,8 @@ class Scenes:
     ------
     InputError
         On creation where a scene's exposures differ in size or are smaller than `min_size`, or
-        are neither grey nor RGB; on access for damaged contents or what is no number.
+        are neither grey nor RGB; where they share less, aligned; on access for damaged contents
+        or what is no number.
     """
 
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
@@ -315,6 +318,8 @@ class Scenes:
         self.grey = False
         self.span: Range | None = None
         self.neighbours: int | None = None
+        self._min_size = min_size
+        self._parts = {}  # what is taken of exposures, where that is not the whole
         self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
         self._first = np.cumsum([0, *(len(scene.exposures) for scene in self.scenes)])
         self._cached = Cache(self._read)
@@ -340,9 +345,40 @@ class Scenes:
                     )
             if min(size) < min_size:
                 raise InputError(
-                    f"{first} has {size[0]} x {size[1]} pixels, fewer than the crop's "
-                    f"{min_size}: take a smaller --crop or remove the scene"
+                    f"{first} has {size[0]} x {size[1]} pixels, and crops are cut from "
+                    f"{min_size} on a side: take a smaller --crop or remove it"
                 )
+
+    def align(self, k: int, shifts: np.ndarray) -> None:
+        """Cut the exposures of scene k to what they share, once rolled by whole (rows, columns)."""
+        starts = shifts.max(axis=0) - shifts
+        height, width = np.array(self[k][0].shape[:2]) - np.ptp(shifts, axis=0)
+        if min(height, width) < self._min_size:
+            raise InputError(
+                f"the exposures of {self.scenes[k].name} are shifted and share {max(0, width)} x "
+                f"{max(0, height)} pixels, and crops are cut from {self._min_size} on a side: "
+                "take a smaller --crop or remove the scene"
+            )
+        for n, (top, left) in enumerate(starts, self._first[k]):
+            self._parts[n] = np.s_[top : top + height, left : left + width]
+
+    def halve(self, last: bool) -> None:
+        """Of the picture alone keep the part to train on, or the last strip, to validate with."""
+        height, width = self[0][0].shape[:2]
+        longer = max(height, width)
+        strip = longer - max(self._min_size, longer // VALIDATION_EVERY)
+        if strip < self._min_size:
+            raise InputError(
+                f"{self._exposures[0]} has {width} x {height} pixels: alone, to train on one part "
+                f"and validate with another, it needs {2 * self._min_size} on a side: take a "
+                "smaller --crop, or more pictures"
+            )
+        span = slice(strip, None) if last else slice(strip)
+        self._parts[0] = (slice(None), span) if width > height else (span, slice(None))
+
+    def exposure(self, n: int) -> np.ndarray:
+        """Return exposure n of all scenes', the part of it that is taken."""
+        return self._cached[n][self._parts.get(n, ...)]
 
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
@@ -357,21 +393,21 @@ class Scenes:
         return len(self.scenes)
 
     def __getitem__(self, k: int) -> "Exposures":
-        return Exposures(self._cached, range(self._first[k], self._first[k + 1]))
+        return Exposures(self, range(self._first[k], self._first[k + 1]))
 
 
 class Exposures(Sequence):
     """The exposures of one scene, decoded when asked for."""
 
-    def __init__(self, cached: Cache, numbers: range):
-        self._cached = cached
+    def __init__(self, scenes: Scenes, numbers: range):
+        self._scenes = scenes
         self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._cached[self._numbers[i]]
+        return self._scenes.exposure(self._numbers[i])
 
 
 def training_scenes(
@@ -382,6 +418,40 @@ def training_scenes(
     Without a range given it is measured on some of the exposures to train on.
     """
     parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
+    return _seen_alike(parts, span, neighbours)
+
+
+def training_exposures(path: Path, size: int, span: Range | None = None) -> tuple[Scenes, Scenes]:
+    """Open single exposures, each a scene of its own, as `training_scenes` does.
+
+    They are the pictures of a folder, or a file, and pages of stacks. Of a picture alone, a strip
+    at the bottom or the right, `size` pixels wide or an eighth of it, is for validation.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side that crops are made from.
+
+    Raises
+    ------
+    InputError
+        For a folder without pictures, or too few pixels; it names the file.
+    """
+    exposures = find_exposures(*([path] if path.is_file() else find_pictures(path)))
+    scenes = [Scene(str(exposure), (exposure,)) for exposure in exposures]
+    alone = len(scenes) == 1
+    parts = [Scenes(part, size) for part in ([scenes] * 2 if alone else split(scenes))]
+    parts = _seen_alike(parts, span)
+    if alone:
+        for part, last in zip(parts, (False, True), strict=True):
+            part.halve(last)
+    return parts
+
+
+def _seen_alike(
+    parts: list[Scenes], span: Range | None, neighbours: int | None = None
+) -> tuple[Scenes, ...]:
+    """Have the parts of a data set seen in one way, by what is in the first."""
     training = parts[0]
     grey = not any(3 in part.colors for part in parts)
     for part in parts:

@@ -1,10 +1,13 @@
-"""Real noisy exposures, measured: whether they fit the idea.
+"""Real noisy exposures, aligned and measured: whether they fit the idea.
 
 Noise2Noise needs two pictures of one scene whose noise is independent and whose mean is the
-same. Exposures that differ in brightness, or are shifted, teach the network that difference.
+same. Exposures that differ in brightness, or are shifted, teach the network that difference. So
+does noise that pixels side by side share, where one exposure makes both pictures.
 """
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,20 +16,29 @@ from noise2noise.errors import InputError
 from noise2noise.ranges import to_network
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
-MAX_SHIFT = 0.5  # pixels from which exposures are warned of
-FAR = 10.0  # pixels from which they are refused
+MAX_MOVED = 1.5  # pixels from which parts of aligned exposures are warned of
+FAR = 64.0  # pixels of a shift from which exposures are refused
+ALIKE = 0.5  # correlation of two exposures' details, but for noise, from which they show one scene
 MAX_CLIPPED = 0.01  # share of an exposure's values at one end of what its file can hold
 PRINTED = 20  # scenes
 MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift is measured on
+TILES, TILE_SIZE = 5, 96  # parts along each side, and their pixels, that may have moved
+MOVING = 8  # exposures of a scene that this is measured of
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
+MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
+PATCH = 8  # pixels on a side of the parts that the noise's correlation is measured in
+FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
+CORRELATION_PICTURES = 16
 
 
-def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
-    """Measure the scenes' exposures against each other, and say what was found.
+def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
+    """Align the exposures of each scene, measure them against each other, say what was found.
 
-    Prints a line per scene (of many scenes, the first few): the largest relative difference
-    in brightness and the largest shift against the first exposure, with a warning for every
-    scene past `MAX_BRIGHTNESS`, `MAX_SHIFT` or `MAX_CLIPPED`.
+    They are shifted by whole pixels and cut to what they share: to interpolate would make the
+    noise of pixels side by side dependent. Prints a line per scene (of many scenes, the first few):
+    the largest relative difference in brightness, and the largest shift against the first
+    exposure and what is left of it, with a warning for every scene past `MAX_BRIGHTNESS`,
+    `MAX_MOVED` or `MAX_CLIPPED`.
 
     Parameters
     ----------
@@ -42,39 +54,53 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
     Raises
     ------
     InputError
-        For two exposures that are the same file, which would teach to keep the noise, or
-        that do not show the same scene.
+        For two exposures that are the same file, which would teach to keep the noise, that
+        do not show the same scene, or that share less than a crop.
     """
     floors = []
-    for number, (scene, exposures) in enumerate(zip(scenes.scenes, scenes, strict=True)):
+    for number, scene in enumerate(scenes.scenes):
         digests = {}
-        for exposure, image in zip(scene.exposures, exposures, strict=True):
+        for exposure, image in zip(scene.exposures, scenes[number], strict=True):
             twin = digests.setdefault(hashlib.sha256(image.tobytes()).digest(), exposure)
             if twin is not exposure:
                 raise InputError(f"{exposure} and {twin} are the same picture: remove one of them")
-        brightness = shift = 0.0
-        clipped = max(_clipped(exposure) for exposure in exposures)
-        noise = []
-        for i in range(1, len(exposures)):
-            to = i - 1 if scenes.neighbours else 0  # what it is paired with in training
-            first = to_network(exposures[to], scenes.span)
-            other = to_network(exposures[i], scenes.span)
-            brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
-            measured = _shift(first, other)
-            if measured is None or measured > FAR:
+        count = len(scene.exposures)
+        # What each is paired with in training: the one before it, or any, so the first.
+        partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
+        shifts, farthest = np.zeros((count, 2)), np.nan
+        for i in range(1, count):
+            pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
+            shift = _middle_shift(*pair)
+            if shift is None or np.hypot(*shift) > FAR:
                 raise InputError(
-                    f"{scene.exposures[to]} and {scene.exposures[i]} do not show the same scene, "
-                    "or are shifted far: align them, or remove one"
+                    f"{scene.exposures[partners[i]]} and {scene.exposures[i]} do not show the same "
+                    f"scene, or are shifted by more than {FAR:g} pixels: align them, or remove one"
                 )
-            shift = np.fmax(shift, measured) if i > 1 else measured
+            farthest = np.fmax(farthest, np.hypot(*shift))
+            shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)
+        whole = np.rint(shifts).astype(int)
+        if whole.any():
+            scenes.align(number, whole)
+        exposures = scenes[number]
+        clipped = max(_clipped(exposure) for exposure in exposures)
+        brightness, moved, noise = 0.0, False, []
+        for i in range(1, count):
+            first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
+            brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
+            if i % (count // MOVING + 1) == 0 or count == 2:
+                moved = moved or _moves_inside(first, other)
             noise.append(float(np.mean((first - other) ** 2)) / 2)
         floors.append(float(np.mean(noise)))
         if number == PRINTED:
             out(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
         if number < PRINTED:
-            found = f"shift {shift:.1f} pixels" if shift == shift else "too flat to measure a shift"
+            found = "too flat to measure a shift"
+            if farthest == farthest:
+                left = np.hypot(*np.ptp(shifts - whole, axis=0))
+                found = f"shift {farthest:.1f} pixels"
+                found += f", aligned to {left:.1f}" if whole.any() else ""
             out(
-                f"{kind} scene {scene.name}: {len(scene.exposures)} exposures, brightness within "
+                f"{kind} scene {scene.name}: {count} exposures, brightness within "
                 f"{brightness:.1%}, {found}, noise {255 * floors[-1] ** 0.5:.1f}/255"
             )
         if brightness > MAX_BRIGHTNESS:
@@ -82,10 +108,10 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 f"warning: the exposures of {scene.name} differ in brightness by more than "
                 f"{MAX_BRIGHTNESS:.0%}: the network will learn the mean of both"
             )
-        if shift > MAX_SHIFT:
+        if moved:
             out(
-                f"warning: the exposures of {scene.name} are shifted by more than "
-                f"{MAX_SHIFT:g} pixels: the network will learn to blur; align them"
+                f"warning: parts of {scene.name} move, or it turns, between its exposures: the "
+                "network will learn to blur"
             )
         if clipped > MAX_CLIPPED:
             out(
@@ -96,9 +122,80 @@ def check_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
     return float(np.mean(floors))
 
 
-def warn_of_jpeg(scenes: Scenes) -> None:
+def check_independence(scenes: Scenes, out=print) -> None:
+    """Say whether the noise of neighbouring pixels is independent, in up to 16 single exposures.
+
+    It is not in photos from a camera, which were demosaiced, nor in most JPEG files: a pixel then
+    tells of its neighbour's noise, and the network learns to keep what it can tell.
+    """
+    chosen = range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES))
+    measured = [noise_correlation(scenes[k][0]) for k in chosen]
+    measured = [value for value in measured if value == value]
+    if not measured:
+        out("the pictures hold no noise to measure: is it cut off at black or white?")
+        return
+    correlation = float(np.median(measured))
+    out(
+        f"the noise of neighbouring pixels has a correlation of {correlation:.2f}, median of "
+        f"{len(measured)} pictures"
+    )
+    if correlation > MAX_CORRELATION:
+        out(
+            "warning: that is noise which neighbouring pixels share, as in demosaiced or JPEG "
+            "photos, and the network will keep much of it; what restores photos from a camera is: "
+            "python infer.py --restore PICTURES --output DIR"
+        )
+
+
+def noise_correlation(image: np.ndarray) -> float:
+    """Return the correlation of the noise of pixels side by side, about 0 for white noise.
+
+    It is measured in the flattest patches, from which a quadratic surface is taken off, and the
+    correlation that this leaves in white noise subtracted. To choose patches by their variance
+    does not bias it: of white Gaussian noise, correlation and variance are independent. Rows and
+    columns are averaged, since edges show in one of them; of the channels the largest counts.
+
+    `MAX_CORRELATION` lies between what was measured on BSDS300 with white and with Poisson noise,
+    medians of 0.01 to 0.08 (a single picture with little noise, sigma 5 and less, may have 0.25 by
+    its details), and with demosaiced noise, 0.5 where bilinear, 0.2 and more in each picture where
+    edge-aware, or noise that JPEG at quality 90 has rounded, 0.2 to 0.5. Noise far above the steps
+    of JPEG stays white.
+
+    Parameters
+    ----------
+    image : (height, width, channels)
+
+    Returns
+    -------
+    float
+        NaN where fewer than 40 patches are neither cut off nor rounded to a few values.
+    """
+    y, x = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j].reshape(2, -1)
+    surfaces, _ = np.linalg.qr(np.stack((x**0, x, y, x * x, x * y, y * y), axis=1))
+    flatten = np.eye(PATCH**2) - surfaces @ surfaces.T
+    side, step = np.eye(PATCH), np.eye(PATCH, k=1)
+    neighbours = np.kron(side, step) + np.kron(step, side)  # from each pixel to two beside it
+    neighbours *= PATCH**2 / neighbours.sum()
+    white = np.trace(neighbours @ flatten) / np.trace(flatten)
+    rows, columns = (n // PATCH for n in image.shape[:2])
+    found = []
+    for channel in np.moveaxis(image[: rows * PATCH, : columns * PATCH], 2, 0):
+        patches = channel.reshape(rows, PATCH, columns, PATCH).swapaxes(1, 2)
+        patches = patches.reshape(-1, PATCH**2)
+        ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
+        at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
+        noise = patches[at_an_end < 0.25] @ np.float32(flatten)
+        share, least = FLATTEST
+        count = max(least, int(share * len(noise)))
+        if len(noise) >= count:
+            flattest = noise[np.argsort((noise**2).sum(axis=1))[:count]]
+            found.append(np.sum(flattest * (flattest @ neighbours)) / np.sum(flattest**2) - white)
+    return float(max(found, default=np.nan))
+
+
+def warn_of_jpeg(paths: Sequence[Path]) -> None:
     """Say why JPEG is second best, where there is any."""
-    jpegs = [p for s in scenes.scenes for p in s.paths if p.suffix.lower() in (".jpg", ".jpeg")]
+    jpegs = [path for path in paths if path.suffix.lower() in (".jpg", ".jpeg")]
     if jpegs:
         print(
             f"{jpegs[0]} is a JPEG: its compression smears the noise over blocks of 8x8 pixels, so "
@@ -116,33 +213,79 @@ def _clipped(image: np.ndarray) -> float:
     return max(float(np.mean(image == end)) for end in (low, high)) if low < high else 0.0
 
 
-def _shift(first: np.ndarray, other: np.ndarray) -> float | None:
-    """How far one exposure is shifted against another, in pixels, from their middles.
+def _middle_shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Return `_shift` of the middles of two exposures, measured again where it is large."""
+    shift = _shift(_middle(first), _middle(other))
+    if shift is None or not np.hypot(*shift) > 0.5:  # or NaN
+        return shift
+    # The borders, which show something else, drew it towards 0.
+    left = _shift(*map(_middle, _overlap(first, other, shift)))
+    return shift if left is None or np.isnan(left).any() else np.rint(shift) + left
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (n - MEASURED_SIZE) // 2) for n in image.shape[:2])
+    return image[top : top + MEASURED_SIZE, left : left + MEASURED_SIZE]
+
+
+def _overlap(a: np.ndarray, b: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut two images to what they share where `b` is rolled by `shift`, to whole pixels."""
+    rows, columns = np.rint(shift).astype(int)
+    height, width = a.shape[:2]
+    a = a[max(0, rows) : height + rows, max(0, columns) : width + columns]
+    b = b[max(0, -rows) : height - rows, max(0, -columns) : width - columns]
+    return a, b
+
+
+def _moves_inside(first: np.ndarray, other: np.ndarray) -> bool:
+    """Whether some part of two aligned exposures is shifted against the other's, or differs."""
+    height, width = first.shape[:2]
+    for top in np.linspace(0, max(0, height - TILE_SIZE), TILES).astype(int):
+        for left in np.linspace(0, max(0, width - TILE_SIZE), TILES).astype(int):
+            part = np.s_[top : top + TILE_SIZE, left : left + TILE_SIZE]
+            shift = _shift(first[part], other[part])
+            if shift is None or np.hypot(*shift) > MAX_MOVED:
+                return True
+    return False
+
+
+def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """How many (rows, columns) one image is to be rolled by to lie on the other.
 
     NaN where they hold no details to tell by, None where they hold different ones.
     """
     from skimage.filters import gaussian
     from skimage.registration import phase_cross_correlation
 
-    top, left = (max(0, (n - MEASURED_SIZE) // 2) for n in first.shape[:2])
-    part = np.s_[top : top + MEASURED_SIZE, left : left + MEASURED_SIZE]
-    first, other = first[part].mean(2), other[part].mean(2)
+    first, other = first.mean(2), other.mean(2)
     # Smoothed, or the noise's own correlation decides; not normalised, for the same reason. Less
     # its surroundings, or a gradient does, which looks alike wherever it is.
     smooth, wide = DETAILS
     a, b = (gaussian(image, smooth) - gaussian(image, wide) for image in (first, other))
     shift, _, _ = phase_cross_correlation(a, b, upsample_factor=10, normalization=None)
-    agreement = _correlation(a, np.roll(b, np.rint(shift).astype(int), (0, 1)))
+    agreement, count = _agreement(a, b, shift)
     # Smoothing leaves noise this share of its variance, and so many independent values: of them
     # the best of all shifts does not agree as well.
     share = 1 / (4 * np.pi * smooth**2)
-    if agreement > 6 / np.sqrt(a.size * share):
-        return float(np.hypot(*shift))
+    chance = 1 / np.sqrt(count * share)
     # Differences of four neighbours hold little but noise: twice its standard deviation.
     noise = np.median(np.abs(np.diff(np.diff(first, axis=0), axis=1))) / 0.6745 / 2
-    return None if a.var() > 30 * noise**2 * share else float("nan")
+    details = 1 - noise**2 * share / max(a.var(), 1e-12)
+    if agreement < 6 * chance:
+        return None if details > 29 / 30 else np.full(2, np.nan)
+    if agreement < ALIKE * details:
+        return None
+    # A straight edge looks alike wherever it is along itself: then noise decides. Of shifts that
+    # agree as well, but for chance, the least is taken.
+    noisy = 1 - max(0, details) ** 2
+    for less in (shift * 0, shift * (1, 0), shift * (0, 1)):
+        apart = 2 - 2 * np.exp(-np.sum((shift - less) ** 2) / (4 * smooth**2))
+        if _agreement(a, b, less)[0] > agreement - 2 * chance * np.sqrt(apart * noisy):
+            return less if np.rint(shift - less).any() else shift
+    return shift
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
+def _agreement(a: np.ndarray, b: np.ndarray, shift: np.ndarray) -> tuple[float, int]:
+    """Return the correlation of what two images share, one of them shifted, and its pixels."""
+    a, b = (part - part.mean() for part in _overlap(a, b, shift))
+    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12)), a.size

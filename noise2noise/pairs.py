@@ -13,6 +13,8 @@ from noise2noise.filters import Filter
 from noise2noise.ranges import to_network
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
+# Two pixels side by side of a cell of 2 x 2, in order: input and target.
+NEIGHBOURS = np.array([(0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2)])
 
 
 class NoisyPairs:
@@ -169,6 +171,24 @@ class CapturedPairs(NoisyPairs):
             near.remove(first)
             chosen = first, near[input_rng.integers(len(near))]
         return *self._cut(crop_rng, self.crop_size, *(exposures[i] for i in chosen)), 1
+
+
+class SinglePairs(NoisyPairs):
+    """One exposure, sub-sampled twice: two random neighbours of each cell of 2 x 2 pixels.
+
+    Of `datasets.Scenes` of one exposure each.
+
+    The random neighbour sub-sampling of Neighbor2Neighbor (Huang et al., CVPR 2021), from regions
+    of twice the crop's size.
+    """
+
+    def _pair(self, k: int, crop_rng, input_rng, target_rng):
+        size = self.crop_size
+        (region,) = self._cut(crop_rng, 2 * size, self.images[k][0])
+        cells = region.reshape(size, 2, size, 2, -1).swapaxes(1, 2).reshape(size, size, 4, -1)
+        chosen = NEIGHBOURS[input_rng.integers(len(NEIGHBOURS), size=(size, size))]
+        pair = np.take_along_axis(cells, chosen[..., None], axis=2)
+        return pair[:, :, 0], pair[:, :, 1], 1
 
 
 class CameraPairs(NoisyPairs):

@@ -1,6 +1,7 @@
 """Real exposures: found, measured, refused where they spoil the idea, and trained on."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,7 +15,8 @@ from noise2noise.backend import keras
 from noise2noise.datasets import Scenes, find_scenes, training_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
-from noise2noise.exposures import check_exposures, warn_of_jpeg
+from noise2noise.exposures import align_exposures, warn_of_jpeg
+from noise2noise.images import read_picture
 from noise2noise.runs import read_training
 
 
@@ -98,31 +100,87 @@ def test_any_ordered_pair_of_exposures_comes_up(folder):
 
 def test_what_was_measured_is_printed_with_a_floor_for_the_loss(folder):
     lines = []
-    floor = check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    floor = align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert len(lines) == 3
     assert all("brightness within 0." in line for line in lines)
     assert floor == pytest.approx(0.05**2, rel=0.1)
 
 
-def test_brightness_and_shift_are_warned_of(folder):
+def test_exposures_of_different_brightness_are_warned_of(folder):
     rng = np.random.default_rng(1)
     clean = dead_leaves(rng, size=96) // 2 + 64
     for exposure in range(2):
         expose(folder / f"bright/{exposure}.png", clean, rng, scale=1 + 0.1 * exposure)
-        expose(folder / f"shifted/{exposure}.png", clean, rng, shift=3 * exposure)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
-    warnings = [line for line in lines if line.startswith("warning")]
-    assert len(warnings) == 2
-    assert "bright differ in brightness by more than 2%" in warnings[0]
-    assert "shifted are shifted by more than 0.5 pixels" in warnings[1]
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "bright differ in brightness by more than 2%" in warning
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_a_handheld_burst_is_aligned_by_whole_pixels_and_cut_to_what_it_shares(tmp_path, noise):
+    """What the exposures see lies on one another, and their values are those of the files."""
+    rng = np.random.default_rng(3)
+    places = [(20, 20), (23, 15), (14, 41)]
+    for name in ("burst", "still"):
+        clean = dead_leaves(rng, size=240) / 255 / 2 + 0.25
+        for k, (top, left) in enumerate(places if name == "burst" else places[:1] * 2):
+            view = clean[top : top + 160, left : left + 180]
+            noisy = view + rng.normal(scale=noise, size=view.shape)
+            path = tmp_path / name / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            write_png16(path, np.rint(noisy.clip(0, 1) * 65535).astype(np.uint16))
+    scenes, lines = Scenes(find_scenes(tmp_path), min_size=96), []
+    align_exposures(scenes, out=lines.append)
+    burst = list(scenes[0])
+    assert [exposure.shape for exposure in burst] == [(151, 154, 3)] * 3
+    for k, (top, left) in enumerate(places):
+        whole = read_picture(tmp_path / f"burst/{k}.png").pixels
+        inside = np.s_[23 - top : 23 - top + 151, 41 - left : 41 - left + 154]
+        np.testing.assert_array_equal(burst[k], whole[inside])
+    assert re.search(r"shift 21\.8 pixels, aligned to 0\.[01],", lines[0])
+    assert "aligned" not in lines[1]
+    assert scenes[1][0].shape == (160, 180, 3)
+    assert not any(line.startswith("warning") for line in lines)
+    inputs, targets = CapturedDataset(scenes, batch_size=8, crop_size=96, steps=1)[0]
+    assert np.sqrt(np.mean((inputs - targets) ** 2)) == pytest.approx(noise * 2**0.5, rel=0.05)
+    with pytest.raises(
+        InputError, match="exposures of burst are shifted and share 154 x 151 pixels"
+    ):
+        align_exposures(Scenes(find_scenes(tmp_path), min_size=160), out=lines.append)
+
+
+def test_what_is_left_of_a_shift_below_half_a_pixel_is_said(folder):
+    rng = np.random.default_rng(4)
+    clean = dead_leaves(rng, size=160) // 2 + 64.0
+    expose(folder / "half/0.png", clean, rng)
+    expose(folder / "half/1.png", 0.7 * clean + 0.3 * np.roll(clean, 1, 1), rng, shift=4)
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    assert "half: 2 exposures" in lines[0]
+    shift, left = map(float, re.search(r"shift (\S+) pixels, aligned to (\S+),", lines[0]).groups())
+    assert shift == pytest.approx(4.3, abs=0.15)
+    assert left == pytest.approx(0.3, abs=0.15)
+
+
+def test_what_moves_inside_a_scene_is_warned_of(folder):
+    rng = np.random.default_rng(6)
+    clean = dead_leaves(rng, size=320) // 2 + 64
+    moved = clean.copy()
+    moved[40:140, 40:140] = clean[40:140, 47:147]
+    expose(folder / "walker/0.png", clean, rng)
+    expose(folder / "walker/1.png", moved, rng)
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "parts of walker move" in warning
 
 
 def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, capsys):
     for path in folder.glob("scene*/*.png"):
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
         path.unlink()
-    warn_of_jpeg(Scenes(find_scenes(folder)))
+    warn_of_jpeg(Scenes(find_scenes(folder)).paths)
     assert "0.jpg is a JPEG" in capsys.readouterr().out
 
 
@@ -131,18 +189,18 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
     for exposure in range(2):
         expose(folder / f"flat/{exposure}.png", np.full((96, 96, 3), 128), rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "too flat to measure a shift" in lines[0]
     for exposure in range(2):
         expose(folder / f"mixed/{exposure}.png", dead_leaves(rng, size=96), rng)
     with pytest.raises(InputError, match=r"mixed/1\.png do not show the same scene"):
-        check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+        align_exposures(Scenes(find_scenes(folder)), out=lines.append)
 
 
 def test_what_spoils_the_idea_is_refused_and_named(folder):
     shutil.copy(folder / "scene0/0.png", folder / "scene0/same.png")
     with pytest.raises(InputError, match=r"same\.png and .*0\.png are the same picture"):
-        check_exposures(Scenes(find_scenes(folder)), out=lambda line: None)
+        align_exposures(Scenes(find_scenes(folder)), out=lambda line: None)
     (folder / "scene0/same.png").unlink()
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(folder / "scene1/small.png")
     with pytest.raises(InputError, match=r"small\.png has 60 x 50 pixels and .* 96 x 96"):
@@ -179,7 +237,7 @@ def test_no_shift_is_measured_where_a_picture_holds_none(folder):
             # Lifted, so that nothing is clipped.
             expose(folder / f"ramp{seed}/{exposure}.png", ramp + 64, rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     ramps = [line for line in lines if "scene ramp" in line]
     assert len(ramps) == 5
     assert all("too flat to measure a shift" in line for line in ramps)
@@ -193,7 +251,7 @@ def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
     for exposure in range(2):
         expose(folder / f"cut/{exposure}.png", clean, rng)
     lines = []
-    check_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     (warning,) = [line for line in lines if line.startswith("warning")]
     assert "% of the values of an exposure of cut are at the end of its range" in warning
 
@@ -238,7 +296,7 @@ def test_the_pages_of_stacks_are_exposures(stacks):
 
 def check_lines(scenes):
     lines = []
-    check_exposures(scenes, out=lines.append)
+    align_exposures(scenes, out=lines.append)
     return lines
 
 

@@ -1,0 +1,182 @@
+"""Single exposures: pairs from one picture, the noise's independence measured, and trained on."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import SMALL, call_script, one_error_line, write_png16
+from PIL import Image
+
+from data import SingleDataset
+from noise2noise import camera
+from noise2noise.backend import keras
+from noise2noise.datasets import training_exposures
+from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
+from noise2noise.exposures import check_independence, noise_correlation
+from noise2noise.images import luminance, read_picture
+
+
+@pytest.fixture(scope="module")
+def clean() -> np.ndarray:
+    """A generated picture in [0.1, 0.9], so that noise is seldom cut off."""
+    return np.float32(0.1 + 0.8 * dead_leaves(np.random.default_rng(0), size=384) / 255)
+
+
+def places(folder, shape=(160, 192), count=3):
+    """Save pictures whose 16-bit values are all different: each says which pixel it is."""
+    for k in range(count):
+        values = np.arange(np.prod(shape), dtype=np.uint16).reshape(*shape, 1)
+        write_png16(folder / f"{k}.png", np.repeat(values, 3, axis=2))
+    return [folder / f"{k}.png" for k in range(count)]
+
+
+def test_input_and_target_are_neighbours_in_the_same_cell_and_any_two_come_up(tmp_path):
+    """Neighbor2Neighbor's sub-sampling: cells of 2 x 2, two pixels side by side, any order."""
+    places(tmp_path)
+    training, _ = training_exposures(tmp_path, 128, (0, 65535))
+    dataset = SingleDataset(training, batch_size=8, crop_size=64, steps=2)
+    inputs, targets = dataset[0]
+    assert inputs.shape == targets.shape == (8, 64, 64, 3)
+    directions = set()
+    for pair in zip(inputs, targets, strict=True):
+        # Of 16 bits, and the same pixel for all channels.
+        values = np.rint(np.array(pair) * 65535).astype(int)
+        assert (values == values[..., :1]).all()
+        rows, columns = np.divmod(values[..., 0], 192)
+        apart = np.stack((rows[1] - rows[0], columns[1] - columns[0]), axis=-1)
+        assert (np.abs(apart).sum(axis=-1) == 1).all()
+        directions |= {tuple(step) for step in apart.reshape(-1, 2)}
+        assert len(np.unique(values[..., 0])) == 2 * 64 * 64  # no cell has a pixel of another's
+        assert max(np.ptp(rows), np.ptp(columns)) <= 127
+    assert directions == {(0, 1), (0, -1), (1, 0), (-1, 0)}
+    for again, array in zip(dataset[0], (inputs, targets), strict=True):
+        np.testing.assert_array_equal(again, array)
+    assert not np.array_equal(dataset[1][0], inputs)
+
+
+def test_grey_pictures_give_one_channel(tmp_path):
+    for k in range(3):
+        Image.fromarray(dead_leaves(np.random.default_rng(k), size=130)[..., 0]).save(
+            tmp_path / f"{k}.png"
+        )
+    training, validation = training_exposures(tmp_path, 128)
+    assert training.grey
+    assert (len(training), len(validation)) == (2, 1)
+    inputs, _ = SingleDataset(training, batch_size=2, crop_size=64, steps=1, channels=1)[0]
+    assert inputs.shape == (2, 64, 64, 1)
+
+
+def test_pages_of_stacks_are_single_exposures_too(tmp_path):
+    pages = np.random.default_rng(0).normal(400, 30, (9, 130, 150))
+    tifffile.imwrite(tmp_path / "stack.tif", pages.astype(np.uint16))
+    training, validation = training_exposures(tmp_path / "stack.tif", 128)
+    assert (len(training), len(validation)) == (8, 1)
+    assert training.grey
+    low, high = training.span  # 12 bits and less in 16: measured
+    assert 280 < low < 340
+    assert 460 < high < 520
+    assert validation.span == training.span
+
+
+@pytest.mark.parametrize("shape", [(300, 130), (130, 300)])
+def test_of_a_picture_alone_a_strip_is_kept_to_validate_with(tmp_path, shape):
+    (path,) = places(tmp_path, shape, count=1)
+    for given in (path, tmp_path):
+        training, validation = training_exposures(given, 128)
+        parts = [{*part[0][0][..., 0].ravel()} for part in (training, validation)]
+        assert not parts[0] & parts[1]
+        assert [len(part) for part in parts] == [130 * 172, 130 * 128]
+    (path,) = places(tmp_path, (200, 180), count=1)
+    with pytest.raises(InputError, match=r"0\.png has .* alone, .* needs 256 on a side"):
+        training_exposures(path, 128)
+
+
+WHITE = {f"white {sigma}": sigma for sigma in (5, 10, 25, 50)}
+
+
+@pytest.mark.parametrize("name", [*WHITE, "white, 8 bits", "poisson", "grey"])
+def test_independent_noise_is_not_warned_of(clean, name):
+    rng = np.random.default_rng(1)
+    if name == "poisson":
+        noisy = rng.poisson(clean * 30).astype(np.uint16)
+    else:
+        image = clean[..., :1] if name == "grey" else clean
+        noisy = image * 255 + rng.normal(scale=WHITE.get(name, 25), size=image.shape)
+        noisy = np.rint(noisy.clip(0, 255)).astype(np.uint8) if "8" in name else noisy
+    assert abs(noise_correlation(noisy)) < 0.1
+    lines = []
+    check_independence([[noisy]], out=lines.append)
+    assert len(lines) == 1
+    assert "median of 1 pictures" in lines[0]
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file)).reshape(*image.shape[:2], -1)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "edges", "jpeg", "grey jpeg", "camera"])
+def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name):
+    rng = np.random.default_rng(2)
+    noisy = clean + rng.normal(scale=6 / 255, size=clean.shape).astype(np.float32)
+    eight_bits = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
+    if "jpeg" in name:
+        grey = luminance(eight_bits)[..., 0]
+        noisy = jpeg(grey if "grey" in name else eight_bits, 85)
+    elif name == "camera":
+        noisy = camera.corrupt(clean, 5e-3, rng)
+    else:
+        noisy = camera.demosaic(camera.mosaic(noisy, (0, 0)), (0, 0), name)
+    assert noise_correlation(noisy) > 0.18
+    lines = []
+    check_independence([[noisy]] * 3, out=lines.append)
+    assert lines[-1].startswith("warning")
+    assert "python infer.py --restore PICTURES --output DIR" in lines[-1]
+
+
+def test_pictures_without_noise_to_measure_are_said():
+    lines = []
+    check_independence([[np.full((200, 200, 3), 255, np.uint8)]], out=lines.append)
+    assert lines == ["the pictures hold no noise to measure: is it cut off at black or white?"]
+
+
+def test_from_one_noisy_picture_to_its_restored_file_with_two_commands(tmp_path):
+    rng = np.random.default_rng(3)
+    clean = dead_leaves(rng, size=160)[..., 0] / 255
+    noisy = (0.2 + 0.6 * clean + rng.normal(scale=0.05, size=clean.shape)) * 65535
+    picture = tmp_path / "cell.png"
+    write_png16(picture, np.rint(noisy).clip(0, 65535).astype(np.uint16)[..., None])
+    options = (*SMALL, "--output-dir", tmp_path / "r")
+    done = call_script("train_model.py", "single", picture, *options)
+    assert "the noise of neighbouring pixels has a correlation of" in done.stdout
+    assert "warning" not in done.stdout
+    run = tmp_path / "r/single-cell"
+    assert keras.saving.load_model(run / "model.keras").count_params() == 988_609
+    assert f"python infer.py single cell --restore PICTURES --output DIR --models {run.parent}" in (
+        done.stdout
+    )
+    assert "is finished" in call_script("train_model.py", "single", picture, *options).stdout
+    use = ("infer.py", "single", "cell", "--models", run.parent)
+    call_script(*use, "--restore", picture, "--output", tmp_path / "restored")
+    restored = read_picture(tmp_path / "restored/cell.png").pixels
+    assert restored.shape == (160, 160, 1)
+    assert restored.dtype == np.uint16
+    assert "single models have no clean pictures" in one_error_line(call_script(*use, check=2))
+    line = one_error_line(call_script("infer.py", "--models", run.parent, check=2))
+    assert "use --restore" in line
+
+
+def test_what_single_cannot_be_trained_on_says_so(tmp_path):
+    assert "single FOLDER" in call_script("train_model.py", "single", "kodak", check=2).stderr
+    done = call_script("train_model.py", "single", tmp_path, "--clean-targets", check=2)
+    assert "single has no clean targets" in done.stderr
+    line = one_error_line(call_script("train_model.py", "single", tmp_path, check=2))
+    assert "holds no image" in line
+    line = one_error_line(call_script("train_model.py", "single", tmp_path / "no", check=2))
+    assert "does not exist" in line
+    places(tmp_path, (100, 200), count=2)
+    line = one_error_line(call_script("train_model.py", "single", tmp_path, check=2))
+    assert "has 200 x 100 pixels, and crops are cut from 128 on a side" in line
