@@ -25,9 +25,9 @@ from noise2noise.images import (
 from noise2noise.ranges import Range
 
 NAMES = ("kodak", "bsds300", "deadleaves")
-CAPTURED, SINGLE = "captured", "single"
+CAPTURED = "captured"
 # They stand where a filter does: real exposures, of which there is no clean picture.
-REAL_NOISE = (CAPTURED, SINGLE)
+REAL_NOISE = (CAPTURED, "single")
 DATA = Path(__file__).resolve().parent.parent / "data"
 KODAK = DATA / "kodak"
 BSDS300 = DATA / "BSDS300"
