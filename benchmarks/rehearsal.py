@@ -87,7 +87,7 @@ class Camera:
 
     def psnr(self, pixels: np.ndarray, clean: np.ndarray) -> float:
         """dB of file values against the clean picture, on the scale of black to white."""
-        error = (pixels - self.black) / (self.white - self.black) - clean
+        error = (pixels.astype(float) - self.black) / (self.white - self.black) - clean
         return float(-10 * np.log10(np.mean(error**2)))
 
 

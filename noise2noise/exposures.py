@@ -113,13 +113,17 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 f"warning: parts of {scene.name} move, or it turns, between its exposures: the "
                 "network will learn to blur"
             )
-        if clipped > MAX_CLIPPED:
-            out(
-                f"warning: {clipped:.0%} of the values of an exposure of {scene.name} are at the "
-                "end of its range: noise that is cut off has another mean, which the network will "
-                "learn; expose less, or keep the black level"
-            )
+        _warn_of_clipping(f"an exposure of {scene.name}", clipped, out)
     return float(np.mean(floors))
+
+
+def _warn_of_clipping(name: str, clipped: float, out) -> None:
+    if clipped > MAX_CLIPPED:
+        out(
+            f"warning: {clipped:.0%} of the values of {name} are at the end of its range: noise "
+            "that is cut off has another mean, which the network will learn; expose less, or keep "
+            "the black level"
+        )
 
 
 def check_independence(scenes: Scenes, out=print) -> None:
@@ -128,11 +132,15 @@ def check_independence(scenes: Scenes, out=print) -> None:
     It is not in photos from a camera, which were demosaiced, nor in most JPEG files: a pixel then
     tells of its neighbour's noise, and the network learns to keep what it can tell.
     """
-    chosen = range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES))
-    measured = [noise_correlation(scenes[k][0]) for k in chosen]
+    measured, clipped = [], (0.0, "")
+    for k in range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES)):
+        (image,) = scenes[k]
+        clipped = max(clipped, (_clipped(image), scenes.scenes[k].name))
+        measured.append(noise_correlation(image))
+    _warn_of_clipping(clipped[1], clipped[0], out)
     measured = [value for value in measured if value == value]
     if not measured:
-        out("the pictures hold no noise to measure: is it cut off at black or white?")
+        out("the pictures hold no noise whose correlation could be measured")
         return
     correlation = float(np.median(measured))
     out(

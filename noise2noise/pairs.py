@@ -176,10 +176,8 @@ class CapturedPairs(NoisyPairs):
 class SinglePairs(NoisyPairs):
     """One exposure, sub-sampled twice: two random neighbours of each cell of 2 x 2 pixels.
 
-    Of `datasets.Scenes` of one exposure each.
-
     The random neighbour sub-sampling of Neighbor2Neighbor (Huang et al., CVPR 2021), from regions
-    of twice the crop's size.
+    of twice the crop's size; of `datasets.Scenes` of one exposure each.
     """
 
     def _pair(self, k: int, crop_rng, input_rng, target_rng):

@@ -34,6 +34,7 @@ class Tiff(PictureFile):
             self.dtype = self._first.dtype
             self.deep = self.dtype is None or self.dtype.itemsize > 1
             self._described = self.pages
+            self._last = 0, self._first
             if self.pages == 1:
                 self.pages = self._planes()
 
@@ -55,8 +56,13 @@ class Tiff(PictureFile):
         return max(1, series.size // max(page.size, 1)) if whole else 1
 
     def _page(self, n: int) -> tifffile.TiffPage:
-        with decoding(self.path):
-            return self._file.pages[n] if n and self._described > 1 else self._first
+        """Return what describes a page; anew, but for the one asked for last."""
+        if self._described == 1:
+            return self._first
+        if n != self._last[0]:
+            with decoding(self.path):
+                self._last = n, self._file.pages[n]
+        return self._last[1]
 
     def _offset(self, n: int) -> int:
         """Return where a page's pixels begin, if they lie in the file as they are."""

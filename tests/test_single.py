@@ -11,7 +11,7 @@ from PIL import Image
 from data import SingleDataset
 from noise2noise import camera
 from noise2noise.backend import keras
-from noise2noise.datasets import training_exposures
+from noise2noise.datasets import Scene, training_exposures
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_independence, noise_correlation
@@ -93,6 +93,14 @@ def test_of_a_picture_alone_a_strip_is_kept_to_validate_with(tmp_path, shape):
         training_exposures(path, 128)
 
 
+class Singles(list):
+    """Images as scenes of one exposure each."""
+
+    def __init__(self, *images):
+        super().__init__([image] for image in images)
+        self.scenes = [Scene(f"{k}.png", ()) for k in range(len(images))]
+
+
 WHITE = {f"white {sigma}": sigma for sigma in (5, 10, 25, 50)}
 
 
@@ -107,7 +115,7 @@ def test_independent_noise_is_not_warned_of(clean, name):
         noisy = np.rint(noisy.clip(0, 255)).astype(np.uint8) if "8" in name else noisy
     assert abs(noise_correlation(noisy)) < 0.1
     lines = []
-    check_independence([[noisy]], out=lines.append)
+    check_independence(Singles(noisy), out=lines.append)
     assert len(lines) == 1
     assert "median of 1 pictures" in lines[0]
 
@@ -132,15 +140,17 @@ def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name):
         noisy = camera.demosaic(camera.mosaic(noisy, (0, 0)), (0, 0), name)
     assert noise_correlation(noisy) > 0.18
     lines = []
-    check_independence([[noisy]] * 3, out=lines.append)
+    check_independence(Singles(noisy, noisy, noisy), out=lines.append)
     assert lines[-1].startswith("warning")
     assert "python infer.py --restore PICTURES --output DIR" in lines[-1]
 
 
 def test_pictures_without_noise_to_measure_are_said():
     lines = []
-    check_independence([[np.full((200, 200, 3), 255, np.uint8)]], out=lines.append)
-    assert lines == ["the pictures hold no noise to measure: is it cut off at black or white?"]
+    flat = np.full((200, 200, 3), 255, np.uint8)
+    check_independence(Singles(flat), out=lines.append)
+    assert "100% of the values of 0.png are at the end" in lines[0]
+    assert lines[1:] == ["the pictures hold no noise whose correlation could be measured"]
 
 
 def test_from_one_noisy_picture_to_its_restored_file_with_two_commands(tmp_path):
