@@ -349,8 +349,10 @@ class Benchmark:
             file,
         )
 
-    def finish(self, name: str, started, seconds: float) -> str | None:
+    def finish(self, name: str, started, seconds: float, wanted: int = 0) -> str | None:
         """Wait for a command; return what it printed, None where it failed or was too slow.
+
+        To end with another exit code than `wanted` is to fail.
 
         The results that it had before are kept in `self.results`.
         """
@@ -358,7 +360,7 @@ class Benchmark:
         begun, failure = time.time(), ""
         try:
             code = process.wait(max(0.1, seconds))
-            failure = f"exit code {code}" if code else ""
+            failure = f"exit code {code}" if code != wanted else ""
         except subprocess.TimeoutExpired:
             failure = f"not done within {seconds:.0f} s"
         with contextlib.suppress(ProcessLookupError):
@@ -505,7 +507,7 @@ ON_CPU_BUT_TORCH = {"JAX_PLATFORMS": "cpu"}
 
 def timed_part(bench: Benchmark, name: str, part, limit: float, what, dry, **environment) -> None:
     """Call a part that leaves out what it has no time for, before it is ended."""
-    limit = bench.left() / 8 if bench.dry else min(limit, bench.left() - 200)
+    limit = bench.left() / 3 if bench.dry else min(limit, bench.left() - 200)
     if name.startswith("tensorflow"):
         environment["KERAS_BACKEND"] = "tensorflow"
     if limit < 5:
@@ -618,10 +620,7 @@ def training(bench: Benchmark) -> None:
         time.sleep(0.05)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(1, until - time.time()))
-    stopped = process.poll()
-    bench.finish("training, stopped half-way", (process, file), 1)
-    if stopped == runs.EXIT_INTERRUPTED:
-        bench.failed.remove("training, stopped half-way")
+    bench.finish("training, stopped half-way", (process, file), 1, runs.EXIT_INTERRUPTED)
     process, file = bench.start(command)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(1, until - time.time()))
