@@ -526,10 +526,10 @@ def restoring(bench: Benchmark) -> None:
         limit = bench.left() / 6 if bench.dry else 45
         bench.call(f"restoring, {kind}", megapixels, limit, kind, dry, **environment)
     rows = [
-        [row["kind"], f"{row['speed']:.1f}"]
+        [row["kind"], f"{row['megapixels']:.2f}", f"{row['speed']:.2f}"]
         for row in bench.rows(*(f"restoring, {kind}" for kind in kinds))
     ]
-    bench.table(f"Restoring {bench.sizes.megapixels:g} megapixels", ["", "MP/s"], rows)
+    bench.table("Restoring", ["", "megapixels", "MP/s"], rows)
 
 
 def feeding_batch(bench: Benchmark) -> tuple[int, float]:
@@ -643,7 +643,7 @@ def training(bench: Benchmark) -> None:
         ["command", "crops", "s", "validation PSNR", "card busy"],
         [
             [
-                " ".join(["train_model.py", *map(str, command[1 : 11 + len(RECIPE) - 2])]),
+                " ".join(["train_model.py", *map(str, command[1 : 11 + len(RECIPE)])]),
                 f"{(len(rows) - 1) * steps * batch} of {epochs * steps * batch}",
                 *(f"{time.time() - begun:.0f}", f"{psnr:.2f} dB", percentage),
             ]
