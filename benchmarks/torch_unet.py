@@ -41,7 +41,9 @@ class TorchUNet(nn.Module):
 
 
 class Restorer:
-    """A TorchUNet behind the one method of a Keras model that `restore` calls."""
+    """A TorchUNet behind what `restore` asks of a Keras model."""
+
+    output_shape = (None, None, None, 3)
 
     def __init__(self, network, device: str, precision: str):
         self.network, self.device, self.precision = network, device, precision
@@ -54,7 +56,7 @@ class Restorer:
 
 def as_tensor(array: np.ndarray, network, device: str):
     """Bring a batch, channels last, to the network's device and its order of memory."""
-    x = torch.from_numpy(array).to(device).permute(0, 3, 1, 2)
+    x = torch.as_tensor(array, device=device).permute(0, 3, 1, 2)
     weight = next(network.parameters())
     return x if weight.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
@@ -64,10 +66,11 @@ def autocast(device: str, precision: str):
 
 
 def trainer(network, device: str, precision: str, learning_rate: float = 1e-4):
-    """Return what makes one training step of a batch (inputs, targets) in NumPy."""
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate, (0.9, 0.99), eps=1e-7)
+    """Return what makes one training step of a batch (inputs, targets), NumPy's or PyTorch's."""
+    options = {"betas": (0.9, 0.99), "eps": 1e-7, "fused": device == "cuda"}
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, **options)
 
-    def step(inputs: np.ndarray, targets: np.ndarray) -> None:
+    def step(inputs, targets) -> None:
         x, y = (as_tensor(array, network, device) for array in (inputs, targets))
         with autocast(device, precision):
             loss = functional.mse_loss(network(x).float(), y)

@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import multiprocessing.util
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class Workers:
     """Processes that make a stream of batches ahead, each its own part of every batch.
 
     For accelerators, which take crops faster than one thread makes them: threads do not help
-    where Python itself has much to do (text, Poisson). The batches lie in shared memory.
+    where Python itself has much to do (text, Poisson). The batches lie in shared memory; a thread
+    copies the next one while the one before is trained on, for which Keras waits on JAX.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ class Workers:
         self._arrays = _slots(memory, shapes)
         self.number = first  # of the batch that comes next
         self._workers = []
+        self._thread = ThreadPoolExecutor(1)
         # Also at the end of the program, before multiprocessing waits for what heeds no SIGTERM.
         self.close = multiprocessing.util.Finalize(self, _end, (self._workers,), exitpriority=10)
         for i in range(count):
@@ -62,29 +65,35 @@ class Workers:
             its_pipe.close()  # so that the process' end is the pipe's end
             for _ in range(PREFETCH):
                 pipe.send_bytes(GO_ON)
+        self._next = self._thread.submit(_copy, self._workers, self._arrays, first)
 
     def take(self) -> tuple[np.ndarray, ...]:
         """Return the next batch; raises what its making raised, and then ends."""
         try:
-            for process, pipe in self._workers:
-                try:
-                    failure = pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    process.join()
-                    raise RuntimeError(
-                        f"a process that makes batches ended ({process.exitcode})"
-                    ) from None
-                if failure:
-                    raise failure
+            batch = self._next.result()
         except Exception:
             self.close()
             raise
-        batch = tuple(array[self.number % PREFETCH].copy() for array in self._arrays)
         self.number += 1
-        for _, pipe in self._workers:
-            with contextlib.suppress(BrokenPipeError):  # the next `take` tells
-                pipe.send_bytes(GO_ON)
+        self._next = self._thread.submit(_copy, self._workers, self._arrays, self.number)
         return batch
+
+
+def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
+    """Return batch `number` once all have made it, and have them make another in its place."""
+    for process, pipe in workers:
+        try:
+            failure = pipe.recv()
+        except (EOFError, OSError):
+            process.join()
+            raise RuntimeError(f"a process that makes batches ended ({process.exitcode})") from None
+        if failure:
+            raise failure
+    batch = tuple(array[number % PREFETCH].copy() for array in arrays)
+    for _, pipe in workers:
+        with contextlib.suppress(BrokenPipeError):  # the next batch tells
+            pipe.send_bytes(GO_ON)
+    return batch
 
 
 def _end(workers) -> None:
