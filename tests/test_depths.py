@@ -414,12 +414,13 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
     else:
         compression = "zlib" if name == "packed.tif" else None
         tifffile.imwrite(tmp_path / name, pages, compression=compression, truncate="one" in name)
-    monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
-    arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
-    arguments |= {"overwrite": False, "compare": False}
     trained = infer.Trained("unchanged", None, Path(), grey=True)
+    monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
+    monkeypatch.setattr(infer, "networks_to_restore_with", lambda args: (trained, trained))
+    arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
+    arguments |= {"overwrite": False, "compare": False, "amount": 1, "filter": "single"}
     tracemalloc.start()
-    assert infer.restore_files(trained, argparse.Namespace(**arguments)) == 0
+    assert infer.restore_files(argparse.Namespace(**arguments)) == 0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < pages.nbytes / 4
