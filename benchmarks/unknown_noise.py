@@ -1,6 +1,6 @@
 """What to expect of a network: PSNR before and after, on noises that people's pictures have.
 
-    python benchmarks/unknown_noise.py                    gaussian-bsds300 and the camera networks
+    python benchmarks/unknown_noise.py                    gaussian-bsds300, camera-bsds300
     python benchmarks/unknown_noise.py captured-scenes --csv FILE
 
 On every tenth of BSDS300's test pictures, saved with 8 bits as photos are. White noise has
@@ -108,7 +108,7 @@ def flat_error(model) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("gaussian-bsds300", "camera-bsds300", "camera-bsds300-grey")
+    names = ["gaussian-bsds300", "camera-bsds300"]
     parser.add_argument("names", nargs="*", default=names, help="of networks")
     parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
