@@ -152,20 +152,22 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     batches, validation_batches = make_batches(args, training, validation, processes)
     with backend.distribute(args.batch):
         model = compile_model(args, build, None, choose_precision(args, earlier))
-    watching = []
+    # It waits for each step's loss, as a checkpoint's callback does.
+    watching = [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: logs["loss"])]
     if args.filter not in REAL_NOISE:
-        watching = [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
+        watching += [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
 
-    def seconds(steps: int, **options) -> float:
+    def seconds(steps: int, watching: list, validation=None) -> float:
         begun = time.monotonic()
-        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, **options)
+        options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
+        model.fit(batches, validation_data=validation, callbacks=watching, **options)
         return time.monotonic() - begun
 
-    whole = {"validation_data": validation_batches, "callbacks": watching}
-    seconds(plan.TIMED_STEPS // 4, **whole)  # it compiles, as the training will have to again
+    few = plan.TIMED_STEPS // 4
+    seconds(few, watching, validation_batches)  # it compiles, as the training will have to again
     starting = time.monotonic() - beginning
-    step = min(seconds(plan.TIMED_STEPS) for _ in range(2)) / plan.TIMED_STEPS
-    epoch_end = max(0, seconds(plan.TIMED_STEPS // 4, **whole) - step * plan.TIMED_STEPS / 4)
+    step = sum(seconds(plan.TIMED_STEPS, watching[:1]) for _ in range(2)) / 2 / plan.TIMED_STEPS
+    epoch_end = max(0, seconds(few, watching, validation_batches) - step * few)
     keras.backend.clear_session()
     left = 60 * args.minutes - (time.monotonic() - STARTED) - starting
     planned = plan.length(left, step, epoch_end)
