@@ -355,7 +355,7 @@ def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
     command = ("train_model.py", "gaussian", pictures, "--crop", "32", "--minutes", "1")
     begun = time.monotonic()
     done = run_script(*command, "--output-dir", tmp_path / "a")
-    assert 40 < time.monotonic() - begun < 90
+    assert 36 < time.monotonic() - begun < 100
     assert "1 were planned in all" in done.stdout
     (run,) = (tmp_path / "a").iterdir()
     settings = json.loads((run / runs.SETTINGS).read_text())["settings"]
