@@ -50,7 +50,7 @@ STRENGTHS = {
 PARTS = {"126007.jpg": (60, 330), "102061.jpg": (60, 200)}  # top, left of what details.png shows
 PART = 96
 FRONT, FRONT_PART = "126007.jpg", np.s_[40:220, 150:450]  # what front.png shows
-CAMERA_PART = np.s_[0:300, 100:400]  # the same of camera.png
+CAMERA_PART = np.s_[30:230, 120:320]  # the same of camera.png
 SURROUNDINGS = 3  # pixels from a covered one
 
 

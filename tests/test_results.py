@@ -6,8 +6,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, call_script
+
+import infer
+from noise2noise.restore import restore
 
 TEST = "BSDS300/images/test"
 MIRROR = Path(os.environ.get("MIRROR", REPOSITORY.parent / "shared/mirror"))
@@ -48,3 +52,12 @@ def test_published_scores_come_out_again_to_the_last_digit(first_pictures, tmp_p
     for row in again:
         assert row[0] == f"{filter}-bsds300"
         assert row in published
+
+
+@pytest.mark.parametrize("name", ["camera-bsds300", "gaussian-bsds300", "poisson-bsds300"])
+def test_flat_pictures_without_noise_stay_as_they_are(name):
+    """Trained too long on small crops only, a network breaks down where all is flat."""
+    network = infer.load_model(REPOSITORY / f"pretrained/{name}.keras")
+    for value in (0, 0.1, 0.3, 0.5, 1):
+        flat = np.full((256, 256, 3), value, np.float32)
+        assert np.abs(restore(network, flat) - value).max() < 10 / 255
