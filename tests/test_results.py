@@ -60,4 +60,4 @@ def test_flat_pictures_without_noise_stay_as_they_are(name):
     network = infer.load_model(REPOSITORY / f"pretrained/{name}.keras")
     for value in (0, 0.1, 0.3, 0.5, 1):
         flat = np.full((256, 256, 3), value, np.float32)
-        assert np.abs(restore(network, flat) - value).max() < 10 / 255
+        assert np.abs(restore(network, flat) - value).max() < 16 / 255
