@@ -71,6 +71,11 @@ class Workers:
         """Return the next batch; raises what its making raised, and then ends."""
         try:
             batch = self._next.result()
+        except _Gone as gone:
+            gone.process.join()
+            self.close()
+            code = gone.process.exitcode
+            raise RuntimeError(f"a process that makes batches ended ({code})") from None
         except Exception:
             self.close()
             raise
@@ -79,14 +84,21 @@ class Workers:
         return batch
 
 
+class _Gone(Exception):
+    """A process has ended. Told to the thread that closes: if two wait for it, one never knows."""
+
+    def __init__(self, process):
+        super().__init__(process)
+        self.process = process
+
+
 def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
     """Return batch `number` once all have made it, and have them make another in its place."""
     for process, pipe in workers:
         try:
             failure = pipe.recv()
         except (EOFError, OSError):
-            process.join()
-            raise RuntimeError(f"a process that makes batches ended ({process.exitcode})") from None
+            raise _Gone(process) from None
         if failure:
             raise failure
     batch = tuple(array[number % PREFETCH].copy() for array in arrays)
