@@ -71,7 +71,7 @@ class Workers:
         """Return the next batch; raises what its making raised, and then ends."""
         try:
             batch = self._next.result()
-        except _Gone as gone:
+        except _GoneError as gone:
             gone.process.join()
             self.close()
             code = gone.process.exitcode
@@ -84,7 +84,7 @@ class Workers:
         return batch
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """A process has ended. Told to the thread that closes: if two wait for it, one never knows."""
 
     def __init__(self, process):
@@ -98,7 +98,7 @@ def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
         try:
             failure = pipe.recv()
         except (EOFError, OSError):
-            raise _Gone(process) from None
+            raise _GoneError(process) from None
         if failure:
             raise failure
     batch = tuple(array[number % PREFETCH].copy() for array in arrays)
