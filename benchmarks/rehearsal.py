@@ -1,7 +1,8 @@
 """Rehearsals on real files: learn from noisy exposures alone, restore, compare with hidden truth.
 
     python benchmarks/rehearsal.py                                 sensor: 4,000 steps, twice
-    python benchmarks/rehearsal.py microscope single alone         4,000 steps, twice, twice, once
+    python benchmarks/rehearsal.py microscope single               4,000 steps, three times
+    python benchmarks/rehearsal.py alone                           10 minutes
     python benchmarks/rehearsal.py microscope --epochs 2 --output-dir quick   a look
 
 BSDS300's training pictures become scenes of 2 to 5 noisy exposures, its test pictures one noisy
@@ -13,13 +14,17 @@ black level that keeps it from being clipped; the training code is told nothing 
 the same network trained for as long on clean targets.
 
 microscope: grey stacks of 12-bit values in 16-bit TIFF, offset 100, Poisson noise of up to 100
-electrons and read noise. Beside it the same with clean targets, and the shipped gaussian-bsds300.
+electrons and read noise. Beside it the same with clean targets, and what `infer.py --restore`
+makes of the stacks with the network that it picks by itself, of those that are shipped.
 
 single: the microscope's first exposure of each scene, `train_model.py single`, against its
-captured network and gaussian-bsds300.
+captured network and the shipped one.
 
 alone: one picture, the middle 512x512 of Kodak's lighthouse, grey, white noise, sigma 25, trained
-on and restored; BM3D, told sigma, beside it where it is installed (`pip install bm3d`).
+on for --minutes and restored; BM3D, told sigma, beside it where it is installed (`pip install
+bm3d`).
+
+With --folder, files and networks stay there, and what is there is not made again.
 """
 
 import argparse
@@ -38,6 +43,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from data import CapturedDataset
+from infer import PRETRAINED
 from model import build_unet
 from noise2noise import backend
 from noise2noise.backend import keras
@@ -52,8 +58,8 @@ from train_model import BETA1, BETA2
 GAIN, READ_NOISE = 0.01, 0.02  # variance = GAIN x + READ_NOISE^2: 26/255 for white, 5/255 for black
 REHEARSALS = {  # what is trained, and how it is called in tables
     "sensor": ("captured", "clean targets"),
-    "microscope": ("captured", "clean targets", "gaussian-bsds300"),
-    "single": ("captured", "single", "gaussian-bsds300"),
+    "microscope": ("captured", "clean targets", "shipped"),
+    "single": ("captured", "single", "shipped"),
     "alone": ("single", "BM3D"),
 }
 
@@ -127,7 +133,7 @@ class CleanTargets(CapturedDataset):
 
 
 class Rehearsal:
-    """The files of a camera in a temporary folder, and what was restored with which network."""
+    """The files of a camera in a folder, and what was restored with which network."""
 
     def __init__(self, folder: Path, camera: Camera, args: argparse.Namespace):
         self.folder, self.camera, self.args = folder, camera, args
@@ -170,9 +176,10 @@ class Rehearsal:
         if network not in self.done:
             output = self.folder / network
             if network == "clean targets":
-                self._train_on_clean_targets(output)
-            elif network == "gaussian-bsds300":
-                restore_files(self.noisy, output, "gaussian", "bsds300")
+                if not all(self._file(path, output).exists() for path in self.tests):
+                    self._train_on_clean_targets(output)
+            elif network == "shipped":
+                restore_files(self.noisy, output, "--models", PRETRAINED)
             else:
                 pictures = self.folder / ("scenes" if network == "captured" else "singles")
                 train(network, pictures, self.folder / "runs", self.args)
@@ -207,8 +214,8 @@ def run(*command) -> None:
 
 def train(kind: str, pictures: Path, runs: Path, args: argparse.Namespace) -> None:
     options = ["--epochs", args.epochs, "--steps", args.steps, "--batch", args.batch]
-    options += ["--learning-rate", 1e-3, "--schedule", "cosine", "--output-dir", runs]
-    run("train_model.py", kind, pictures, *options)
+    options += ["--learning-rate", 1e-3, "--schedule", "cosine"]
+    run("train_model.py", kind, pictures, "--output-dir", runs, *options)
 
 
 def restore_files(pictures: Path, output: Path, *network) -> None:
@@ -220,7 +227,8 @@ def rehearse_alone(folder: Path, args: argparse.Namespace) -> dict[str, float]:
     image = luminance(read_rgb(KODAK / "kodim19.png"))[128:640, :512, 0]
     noisy = np.float32(image + np.random.default_rng(0).normal(scale=25, size=image.shape))
     save(folder / "picture.tif", noisy)
-    train("single", folder / "picture.tif", folder / "runs", args)
+    options = ["--minutes", args.minutes, "--output-dir", folder / "runs"]
+    run("train_model.py", "single", folder / "picture.tif", *options)
     use = ("single", "picture", "--models", folder / "runs")
     restore_files(folder / "picture.tif", folder / "restored", *use)
     images = {"noisy": noisy, "single": tifffile.imread(folder / "restored/picture.tif")}
@@ -241,6 +249,8 @@ def main() -> None:
     add("--steps", type=int, default=200)
     add("--batch", type=int, default=8)
     add("--pictures", type=int, default=50, help="to test on (%(default)s)")
+    add("--minutes", type=float, default=10, help="alone: to train for (%(default)s)")
+    add("--folder", type=Path, help="for files and networks (default: a temporary one)")
     add("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
     args = parser.parse_args()
     names = args.rehearsals or ["sensor"]
@@ -249,24 +259,30 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     made: dict[Camera, Rehearsal] = {}  # microscope and single share files and a network
     with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
         for name in names:
             pictures = 1
             if name == "alone":
-                means = rehearse_alone(Path(temporary), args)
+                means = rehearse_alone(folder / name, args)
             else:
                 camera = COLOUR if name == "sensor" else MICROSCOPE
                 if camera not in made:
-                    made[camera] = Rehearsal(Path(temporary, name), camera, args)
+                    kind = "stacks" if camera.grey else "colour"
+                    made[camera] = Rehearsal(folder.resolve() / kind, camera, args)
                 files, pictures = made[camera], len(made[camera].tests)
                 means = {"noisy": files.mean(None)}
                 means |= {network: files.mean(network) for network in REHEARSALS[name]}
-            total = args.epochs * args.steps
+            unit, length = "steps", args.epochs * args.steps
+            if name == "alone":
+                unit, length = "minutes", args.minutes
             for label, value in means.items():
-                print(f"{name}: {label:16} {value:.2f} dB, mean of {pictures}, {total} steps")
+                print(f"{name}: {label:16} {value:.2f} dB, mean of {pictures}, {length:g} {unit}")
             with (args.output_dir / f"rehearsal-{name}.csv").open("w", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(("steps", "pictures", *means))
-                writer.writerow((total, pictures, *(f"{value:.2f}" for value in means.values())))
+                writer.writerow((unit, "pictures", *means))
+                writer.writerow(
+                    (f"{length:g}", pictures, *(f"{value:.2f}" for value in means.values()))
+                )
 
 
 if __name__ == "__main__":
