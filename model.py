@@ -8,6 +8,8 @@ finds one. The module knows nothing of noise, data or training.
 
 from pathlib import Path
 
+import numpy as np
+
 from noise2noise.backend import keras
 from noise2noise.errors import InputError
 
@@ -85,6 +87,25 @@ def load_unet(path: Path) -> keras.Model:
         raise InputError(f"{path} is another network than this project's U-Net")
     model.set_weights(weights)
     return model
+
+
+def start_from(model: keras.Model, start: keras.Model) -> None:
+    """Give `model` the weights of `start`, with as many channels or, for a grey one, with three.
+
+    The grey network is then what the one for colours is to pictures of three equal channels: the
+    kernels that read the picture are summed over its channels, those that make it averaged, which
+    is exact but for rounding. (From one channel to three there is no such way.)
+    """
+    weights = start.get_weights()
+    before, after = start.output_shape[-1], model.output_shape[-1]
+    if before > after:
+        for i, (weight, variable) in enumerate(zip(weights, model.weights, strict=True)):
+            if "dec_conv1c" in variable.path:
+                weights[i] = weight.mean(-1, keepdims=True)
+            elif weight.shape != variable.shape:  # the picture is the last of what is read
+                others, picture = np.split(weight, [weight.shape[2] - before], axis=2)
+                weights[i] = np.concatenate([others, picture.sum(2, keepdims=True)], axis=2)
+    model.set_weights(weights)
 
 
 def table1(model: keras.Model) -> str:

@@ -236,6 +236,7 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
 
 def compile_model(args: argparse.Namespace, build: Callable, start, precision: str):
     """Build the network, with the weights of the network `start` if there is one; compile it."""
+    from model import start_from
     from noise2noise import backend, callbacks
     from noise2noise.backend import keras
     from noise2noise.fused import fuse
@@ -250,9 +251,9 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
     model = build()
     if start:
-        if start.input_shape != model.input_shape:
-            raise InputError(f"{args.start_from} has not the {args.channels} channels of these")
-        model.set_weights(start.get_weights())
+        if start.output_shape[-1] < args.channels:
+            raise InputError(f"{args.start_from} is for grey pictures, and these are in colour")
+        start_from(model, start)
     model = fuse(model)
     optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
     losses = {
@@ -437,7 +438,8 @@ def parse_arguments() -> argparse.Namespace:
         "--start-from",
         type=existing_file,
         metavar="MODEL",
-        help="a trained network's .keras file, to train further (default: random weights)",
+        help="a trained network's .keras file, to train further; one for colours starts a grey one "
+        "too (default: random weights)",
     )
     add(
         "--grey",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import call_script
 
-from model import build_unet
+from model import build_unet, start_from
 from noise2noise.backend import keras
 from noise2noise.fused import fuse
 from noise2noise.muon import Muon
@@ -49,6 +49,14 @@ def test_python_model_py_prints_the_table():
     printed = [tuple(re.split(r"\s{2,}", line)[:2]) for line in lines[1 : len(ROWS) + 1]]
     assert printed == ROWS
     assert "991,203" in lines[-1]
+
+
+def test_a_network_for_colours_starts_a_grey_one_that_is_the_same_on_grey_pictures():
+    colour, grey = build_unet(), build_unet(1, 1)
+    start_from(grey, colour)
+    picture = np.random.default_rng(0).random((1, 64, 64, 1), np.float32)
+    expected = colour.predict_on_batch(np.repeat(picture, 3, axis=-1)).mean(-1, keepdims=True)
+    np.testing.assert_allclose(grey.predict_on_batch(picture), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 160)])

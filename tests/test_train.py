@@ -367,3 +367,14 @@ def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
         shutil.copy(run / name, again)
     run_script(*command, "--output-dir", tmp_path / "b")
     assert weights_bytes(again) == weights_bytes(run)
+
+
+def test_a_grey_network_starts_none_for_colours(pictures, tmp_path):
+    from model import build_unet
+
+    file = tmp_path / "grey.keras"
+    build_unet(1, 1).save(file)
+    line = one_error_line(
+        train("gaussian", pictures, "--start-from", file, output=tmp_path / "runs", check=None)
+    )
+    assert f"{file} is for grey pictures" in line
