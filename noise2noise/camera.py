@@ -140,10 +140,12 @@ def develop(
             untoned = np.interp(CURVE, tone_curve(CURVE, camera), CURVE).astype(np.float32)
             image = untoned[np.rint(image * (len(CURVE) - 1)).astype(np.int32)]
         image = image**camera.gamma * np.float32(camera.exposure) / gains
+    if camera.demosaicing:
+        image = mosaic(image, camera.phase)
     values = rng.standard_normal(image.shape, dtype=np.float32)
     image = image + values * np.sqrt(np.float32(noise[0]) * image + np.float32(noise[1]))
     if camera.demosaicing:
-        image = demosaic(mosaic(image, camera.phase), camera.phase, camera.demosaicing)
+        image = demosaic(image, camera.phase, camera.demosaicing)
     if curved:
         image = (image * gains).clip(0, 1) ** np.float32(1 / camera.gamma)
         image = tone_curve(image, camera)
