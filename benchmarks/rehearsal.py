@@ -122,10 +122,10 @@ class CleanPairs(CapturedPairs):
         folder = BSDS300 / "images/train"
         self._clean = [camera.store(camera.see(folder / f"{name}.jpg")) for name in names]
 
-    def _pair(self, k, crop_rng, input_rng, target_rng):
+    def _pair(self, k, size, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
         chosen = input_rng.choice(len(exposures), 2, replace=False)[0]
-        return *self._cut(crop_rng, self.crop_size, exposures[chosen], self._clean[k]), 1
+        return *self._cut(crop_rng, size, exposures[chosen], self._clean[k]), 1
 
 
 class CleanTargets(CapturedDataset):

@@ -40,6 +40,10 @@ class NoisyPairs:
         Of two with one seed and different streams, no batch has a draw in common.
     channels : int
         Of the images: 3, or 1 for grey ones.
+    large_crops : bool
+        Every second batch has a quarter as many crops, of twice the size. On crops of 64 pixels
+        alone the U-Net's innermost layers see 2x2 values and the padding around them, never what
+        is between, and long trainings break down on larger pictures.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class NoisyPairs:
         seed: int = 0,
         stream: int = TRAINING,
         channels: int = 3,
+        large_crops: bool = False,
     ):
         self.images = images
         self.filter = filter
@@ -64,6 +69,7 @@ class NoisyPairs:
         self.seed = seed
         self.stream = stream
         self.channels = channels
+        self.large_crops = large_crops
         count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
         # decoding: crops come from a window of so many images, which moves on.
@@ -73,28 +79,41 @@ class NoisyPairs:
         elif count >= LARGE:
             self.window, self.crops_per_image = 24, 8
 
-    def shapes(self, crops: int) -> list[tuple[int, ...]]:
-        """Return the shapes of the arrays of so many crops."""
-        shape = (crops, self.crop_size, self.crop_size)
+    def size(self, number: int) -> int:
+        """Return the pixels on a side of the crops of batch `number`."""
+        return self.crop_size * (2 if self._is_large(number) else 1)
+
+    def part(self, number: int, part: range) -> range:
+        """Return the crops of batch `number` that stand for `part` of a usual one."""
+        return range(part.start // 4, part.stop // 4) if self._is_large(number) else part
+
+    def _is_large(self, number: int) -> bool:
+        return self.large_crops and number % 2 == 1
+
+    def shapes(self, number: int, crops: int) -> list[tuple[int, ...]]:
+        """Return the shapes of the arrays of so many crops of batch `number`."""
+        shape = (crops, *(2 * [self.size(number)]))
         return [(*shape, self.channels)] * 2 + ([shape] if self.weighted else [])
 
-    def make(self, number: int, part: Sequence[int]) -> tuple[np.ndarray, ...]:
-        """Return the crops `part` of batch `number`, counted from the training's beginning.
+    def make(self, number: int, crops: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """Return some crops of batch `number`, counted from the training's beginning.
 
-        float32: input and target (crops, crop_size, crop_size, channels), any value, and where the
-        filter drops pixels weight (crops, crop_size, crop_size), 1 where the target says
-        something, 0 where it does not. Raises `InputError` for a picture that cannot be read.
+        float32: input and target (crops, size, size, channels), any value, and where the filter
+        drops pixels weight (crops, size, size), 1 where the target says something, 0 where it
+        does not. Raises `InputError` for a picture that cannot be read.
         """
         chosen, streams = self._sample_plan(number)
+        size = self.size(number)
         beginnings = [stream.bit_generator.state for stream in streams]
-        batch = tuple(np.empty(shape, np.float32) for shape in self.shapes(len(part)))
-        for j, crop in enumerate(part):
+        batch = tuple(np.empty(shape, np.float32) for shape in self.shapes(number, len(crops)))
+        for j, crop in enumerate(crops):
             # Far apart in each stream, so that a crop does not depend on those before it.
             for stream, beginning in zip(streams, beginnings, strict=True):
                 stream.bit_generator.state = beginning
                 stream.bit_generator.advance(crop << 64)
             # Without weights, zip leaves out the pair's third.
-            for array, values in zip(batch, self._pair(int(chosen[crop]), *streams), strict=False):
+            pair = self._pair(int(chosen[crop]), size, *streams)
+            for array, values in zip(batch, pair, strict=False):
                 array[j] = values
         return batch
 
@@ -133,9 +152,9 @@ class NoisyPairs:
         """Return the images' order, shuffled anew for each round."""
         return np.random.default_rng((self.seed, round_)).permutation(len(self.images))
 
-    def _pair(self, k: int, crop_rng, input_rng, target_rng):
+    def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         """Return input, target and the target's weights from a random part of image k."""
-        (clean,) = self._cut(crop_rng, self.crop_size, self.images[k])
+        (clean,) = self._cut(crop_rng, size, self.images[k])
         corrupted, _ = self._corrupt(clean, input_rng)
         return corrupted, *((clean, 1) if self.clean_targets else self._corrupt(clean, target_rng))
 
@@ -162,7 +181,7 @@ class NoisyPairs:
 class CapturedPairs(NoisyPairs):
     """Two different exposures of a scene, any ordered pair or near ones; of `datasets.Scenes`."""
 
-    def _pair(self, k: int, crop_rng, input_rng, target_rng):
+    def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
         chosen = input_rng.choice(len(exposures), 2, replace=False)
         if far := self.images.neighbours:  # in time
@@ -170,7 +189,7 @@ class CapturedPairs(NoisyPairs):
             near = [i for i in range(first - far, first + far + 1) if 0 <= i < len(exposures)]
             near.remove(first)
             chosen = first, near[input_rng.integers(len(near))]
-        return *self._cut(crop_rng, self.crop_size, *(exposures[i] for i in chosen)), 1
+        return *self._cut(crop_rng, size, *(exposures[i] for i in chosen)), 1
 
 
 class SinglePairs(NoisyPairs):
@@ -180,8 +199,7 @@ class SinglePairs(NoisyPairs):
     of twice the crop's size; of `datasets.Scenes` of one exposure each.
     """
 
-    def _pair(self, k: int, crop_rng, input_rng, target_rng):
-        size = self.crop_size
+    def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         (region,) = self._cut(crop_rng, 2 * size, self.images[k][0])
         cells = region.reshape(size, 2, size, 2, -1).swapaxes(1, 2).reshape(size, size, 4, -1)
         chosen = NEIGHBOURS[input_rng.integers(len(NEIGHBOURS), size=(size, size))]
@@ -192,15 +210,15 @@ class SinglePairs(NoisyPairs):
 class CameraPairs(NoisyPairs):
     """Two exposures of a scene by one simulated camera, another one for each crop."""
 
-    def _pair(self, k: int, crop_rng, input_rng, target_rng):
+    def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         shot = camera.draw_camera(crop_rng, grey=self.channels == 1)
         image = self.images[k]
-        size = camera.scene_size(shot, self.crop_size)
-        if missing := max(0, size - min(image.shape[:2])):  # small pictures go on as mirrored
+        scene_size = camera.scene_size(shot, size)
+        if missing := max(0, scene_size - min(image.shape[:2])):  # small ones go on as mirrored
             image = np.pad(image, ((0, missing), (0, missing), (0, 0)), mode="symmetric")
-        (scene,) = self._cut(crop_rng, size, image)
+        (scene,) = self._cut(crop_rng, scene_size, image)
         noise = camera.draw_noise(shot, input_rng)
         target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
         return *camera.two_exposures(
-            *(scene, self.crop_size, shot, noise, target_noise, input_rng, target_rng)
+            *(scene, size, shot, noise, target_noise, input_rng, target_rng)
         ), 1

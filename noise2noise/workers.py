@@ -44,9 +44,9 @@ class Workers:
         # Not forked: the back end's threads may hold locks that a copy would wait for.
         context = multiprocessing.get_context("spawn")
         count = min(count, len(part))
-        shapes = pairs.shapes(PREFETCH * len(part))
-        memory = [context.RawArray("f", int(np.prod(shape))) for shape in shapes]
-        self._arrays = _slots(memory, shapes)
+        shapes = pairs.shapes(0, len(part))  # large crops are as many values
+        memory = [context.RawArray("f", PREFETCH * int(np.prod(shape))) for shape in shapes]
+        self._slots = Slots(memory, pairs, part)
         self.number = first  # of the batch that comes next
         self._workers = []
         self._thread = ThreadPoolExecutor(1)
@@ -56,7 +56,7 @@ class Workers:
             pipe, its_pipe = context.Pipe()
             process = context.Process(
                 target=_make_ahead,
-                args=(pairs, part, first, i, count, memory, shapes, its_pipe),
+                args=(pairs, part, first, i, count, memory, its_pipe),
                 daemon=True,
             )
             with _signals_held_back():
@@ -65,7 +65,7 @@ class Workers:
             its_pipe.close()  # so that the process' end is the pipe's end
             for _ in range(PREFETCH):
                 pipe.send_bytes(GO_ON)
-        self._next = self._thread.submit(_copy, self._workers, self._arrays, first)
+        self._next = self._thread.submit(_copy, self._workers, self._slots, first)
 
     def take(self) -> tuple[np.ndarray, ...]:
         """Return the next batch; raises what its making raised, and then ends."""
@@ -80,7 +80,7 @@ class Workers:
             self.close()
             raise
         self.number += 1
-        self._next = self._thread.submit(_copy, self._workers, self._arrays, self.number)
+        self._next = self._thread.submit(_copy, self._workers, self._slots, self.number)
         return batch
 
 
@@ -92,7 +92,7 @@ class _GoneError(Exception):
         self.process = process
 
 
-def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
+def _copy(workers, slots, number: int) -> tuple[np.ndarray, ...]:
     """Return batch `number` once all have made it, and have them make another in its place."""
     for process, pipe in workers:
         try:
@@ -101,7 +101,7 @@ def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
             raise _GoneError(process) from None
         if failure:
             raise failure
-    batch = tuple(array[number % PREFETCH].copy() for array in arrays)
+    batch = tuple(array.copy() for array in slots.arrays(number))
     for _, pipe in workers:
         with contextlib.suppress(BrokenPipeError):  # the next batch tells
             pipe.send_bytes(GO_ON)
@@ -134,18 +134,25 @@ def _signals_held_back():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _slots(memory, shapes) -> list[np.ndarray]:
-    """Shared memory as arrays whose first axis is a batch's number, modulo `PREFETCH`."""
-    return [
-        np.frombuffer(buffer, np.float32).reshape(PREFETCH, -1, *shape[1:])
-        for buffer, shape in zip(memory, shapes, strict=True)
-    ]
+class Slots:
+    """Shared memory, in which a batch's place goes by its number, modulo `PREFETCH`."""
+
+    def __init__(self, memory, pairs: NoisyPairs, part: range):
+        flat = [np.frombuffer(buffer, np.float32) for buffer in memory]
+        self._slots = [values.reshape(PREFETCH, -1) for values in flat]
+        self._pairs, self._part = pairs, part
+
+    def arrays(self, number: int) -> list[np.ndarray]:
+        """Return the arrays of batch `number`, not copied."""
+        shapes = self._pairs.shapes(number, len(self._pairs.part(number, self._part)))
+        slots = (slot[number % PREFETCH] for slot in self._slots)
+        return [slot.reshape(shape) for slot, shape in zip(slots, shapes, strict=True)]
 
 
-def _make_ahead(pairs, part, first, i, count, memory, shapes, pipe) -> None:
+def _make_ahead(pairs, part, first, i, count, memory, pipe) -> None:
     """What each of the `Workers`' processes does, until it is killed or its parent is gone."""
     cache.CACHE_BYTES = max(cache.CACHE_BYTES // count, SMALLEST_CACHE)
-    arrays = _slots(memory, shapes)
+    slots = Slots(memory, pairs, part)
     for number in itertools.count(first):
         try:
             pipe.recv_bytes()
@@ -153,9 +160,11 @@ def _make_ahead(pairs, part, first, i, count, memory, shapes, pipe) -> None:
             return
         failure = None
         try:
-            crops = pairs.shard(number, part, i, count)
-            for array, values in zip(arrays, pairs.make(number, crops), strict=True):
-                array[number % PREFETCH][[crop - part.start for crop in crops]] = values
+            whole = pairs.part(number, part)
+            crops = pairs.shard(number, whole, i, count)
+            made = pairs.make(number, crops)
+            for array, values in zip(slots.arrays(number), made, strict=True):
+                array[[crop - whole.start for crop in crops]] = values
         except InputError as error:
             failure = error
         try:

@@ -43,6 +43,24 @@ def test_a_batch_is_float32_pairs_and_bernoulli_has_weights(pictures, filter):
         assert not target[weight == 0].any()
 
 
+@pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "camera"])
+def test_every_second_batch_is_of_large_crops_where_that_is_asked_for(pictures, filter):
+    usual, mixed = batches(pictures, filter), batches(pictures, filter, large_crops=True)
+    for i in range(4):
+        if i % 2:
+            assert [array.shape[:3] for array in mixed[i]] == [(1, 64, 64)] * len(mixed[i])
+            assert mixed[i][0].std() > 0.01
+        else:
+            for a, b in zip(mixed[i], usual[i], strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_without_a_quarter_for_each_process_has_no_large_crops(pictures):
+    batches(pictures, shard=(1, 2))
+    with pytest.raises(InputError, match="a batch of 4 has no quarter"):
+        batches(pictures, shard=(1, 2), large_crops=True)
+
+
 def test_input_and_target_are_two_draws_of_one_crop_with_strengths_of_their_own(pictures):
     clean = batches(pictures, clean_targets=True)[0][1]
     inputs, targets = batches(pictures)[0]
@@ -102,10 +120,12 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("filter", ["bernoulli", "text"])
-def test_processes_make_the_same_stream(pictures, filter):
-    expected = [batches(pictures, filter)[i] for i in range(12)]
-    dataset = batches(pictures, filter, workers=3)  # which cannot share 4 crops equally
+@pytest.mark.parametrize(
+    ("filter", "options"), [("bernoulli", {}), ("text", {}), ("bernoulli", {"large_crops": True})]
+)
+def test_processes_make_the_same_stream(pictures, filter, options):
+    expected = [batches(pictures, filter, **options)[i] for i in range(12)]
+    dataset = batches(pictures, filter, workers=3, **options)  # which cannot share 4 crops equally
     for i in (0, 1, *range(9), 3, 4, 11):  # more than lie ahead; and back, as a new fit does
         for a, b in zip(dataset[i], expected[i], strict=True):
             np.testing.assert_array_equal(a, b)
