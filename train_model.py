@@ -112,12 +112,13 @@ def open_images(args: argparse.Namespace):
 
     Exposures that are all grey make it a grey training.
     """
+    largest = args.crop * (2 if args.large_crops else 1)
     if args.filter in REAL_NOISE:
         path = Path(args.dataset)
         if args.filter == CAPTURED:
-            training, validation = training_scenes(path, args.crop, args.range, args.neighbours)
+            training, validation = training_scenes(path, largest, args.range, args.neighbours)
         else:  # crops are sub-sampled from twice their size
-            training, validation = training_exposures(path, 2 * args.crop, args.range)
+            training, validation = training_exposures(path, 2 * largest, args.range)
         args.channels = 1 if training.grey else 3
         args.range = training.span
         if args.range:
@@ -135,7 +136,7 @@ def open_images(args: argparse.Namespace):
             download_BSDS300(BSDS300)
     except InputError as error:
         raise InputError(f"{error}. {OTHERWISE}") from None
-    return *training_images(args.dataset, args.crop, args.seed, args.grey), None
+    return *training_images(args.dataset, largest, args.seed, args.grey), None
 
 
 def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
@@ -231,7 +232,8 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     else:
         size |= {"filter": args.filter, "clean_targets": args.clean_targets}
         make = NoisyDataset
-    return make(training, **size, **steps), make(validation, **size, **validation_steps)
+    large = {"large_crops": args.large_crops}
+    return make(training, **size, **large, **steps), make(validation, **size, **validation_steps)
 
 
 def compile_model(args: argparse.Namespace, build: Callable, start, precision: str):
@@ -344,7 +346,7 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer grey neighbours minutes"
+    keys += " optimizer grey neighbours minutes large_crops"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
@@ -406,6 +408,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PIXELS",
         default=64,
         help="on a crop's side, a multiple of 32 (%(default)s)",
+    )
+    add(
+        "--large-crops",
+        action="store_true",
+        help="every second step takes a quarter as many crops of twice the size, without which "
+        "long trainings break down on large pictures",
     )
     add(
         "--optimizer",

@@ -46,6 +46,7 @@ ADDED = {
     "range": None,
     "neighbours": None,
     "minutes": None,
+    "large_crops": False,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 
