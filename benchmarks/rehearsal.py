@@ -43,7 +43,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from data import CapturedDataset
-from infer import PRETRAINED
 from model import build_unet
 from noise2noise import backend
 from noise2noise.backend import keras
@@ -51,6 +50,7 @@ from noise2noise.datasets import BSDS300, KODAK, training_scenes
 from noise2noise.errors import run_main
 from noise2noise.fused import fuse
 from noise2noise.images import find_pictures, luminance, read_picture, read_rgb
+from noise2noise.networks import PRETRAINED
 from noise2noise.pairs import CapturedPairs
 from noise2noise.restore import restore_picture
 from train_model import BETA1, BETA2
