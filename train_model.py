@@ -30,12 +30,10 @@ from noise2noise.datasets import (
     NAMES,
     REAL_NOISE,
     fingerprint,
-    training_exposures,
     training_images,
-    training_scenes,
 )
 from noise2noise.errors import InputError, run_main
-from noise2noise.exposures import align_exposures, check_independence, warn_of_jpeg
+from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
 
@@ -113,21 +111,11 @@ def open_images(args: argparse.Namespace):
     Exposures that are all grey make it a grey training.
     """
     if args.filter in REAL_NOISE:
-        path = Path(args.dataset)
-        if args.filter == CAPTURED:
-            training, validation = training_scenes(path, args.crop, args.range, args.neighbours)
-        else:  # crops are sub-sampled from twice their size
-            training, validation = training_exposures(path, 2 * args.crop, args.range)
+        path, options = Path(args.dataset), (args.crop, args.range, args.neighbours)
+        training, validation, noise_floor = open_exposures(args.filter, path, *options)
         args.channels = 1 if training.grey else 3
         args.range = training.span
-        if args.range:
-            print(f"range {args.range[0]:g} to {args.range[1]:g}, which the network sees as 0 to 1")
-        warn_of_jpeg(training.paths)
-        if args.filter == CAPTURED:
-            align_exposures(training)
-            return training, validation, align_exposures(validation, "validation")
-        check_independence(training)
-        return training, validation, None
+        return training, validation, noise_floor
     try:
         if args.dataset == "kodak":
             download_kodak(KODAK)
