@@ -162,7 +162,7 @@ class CapturedDataset(NoisyDataset):
 
     Parameters
     ----------
-    scenes : datasets.Scenes
+    scenes : scenes.Scenes
     Others as for `NoisyDataset`.
     """
 

@@ -17,44 +17,25 @@ of the same names and kinds, by the networks for cameras' pictures where none is
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from noise2noise import images, ranges, runs
+from noise2noise import images, runs
 from noise2noise.arguments import share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
-from noise2noise.files import whole
-from noise2noise.filters import FILTERS, Filter
-from noise2noise.images import SUFFIXES, read_rgb
+from noise2noise.filters import FILTERS
+from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
+from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
+from noise2noise.restore import files_to_restore, restore_file
+from noise2noise.tiles import restore
 
-PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
-CAMERA_NETWORKS = "camera-bsds300", "camera-bsds300-grey"  # for pictures in colour, and grey
-INDEPENDENT = "gaussian", "poisson"  # filters whose noise differs from pixel to pixel
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model's file, and what it was trained for: no filter for real noise.
-
-    `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
-    """
-
-    name: str
-    filter: Filter | None
-    path: Path
-    trained_on: tuple[str, ...] = ()
-    grey: bool = False
-    span: ranges.Range | None = None
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -117,50 +98,6 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def find_models(
-    filter: str | None = None,
-    dataset: str | None = None,
-    real_noise: bool = False,
-    folders: Sequence[Path] = (PRETRAINED, runs.RUNS),
-) -> list[Trained]:
-    """Find the trained models, all of them or those asked for, ordered by dataset and filter.
-
-    Of two with one name the last folder's counts. Raises `InputError` where there is none; it
-    says which command trains one.
-    """
-    files = {}
-    for folder in folders:
-        files |= {path.stem: path for path in folder.glob("*.keras")}
-        files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
-    found = []
-    for name, path in files.items():
-        training = runs.read_training(path)
-        if not training and path.name == runs.MODEL:  # of a run that an older version finished
-            training = (runs.read_settings(path.parent) or {}).get("settings", {})
-        kind = training.get("filter", name.split("-")[0])
-        # Without clean pictures there is nothing to show or score: these must be asked for.
-        wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
-        names = {name, name.partition("-")[2]}  # train_model.py --name gives any
-        if wanted and (
-            dataset is None or dataset in names or Path(dataset).resolve().name in names
-        ):
-            trained_on = tuple(training.get("trained_on", ()))
-            grey = bool(training.get("grey"))
-            span = training.get("range") and tuple(training["range"])
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
-    if not found and filter is None and any(name.startswith(REAL_NOISE) for name in files):
-        raise InputError("no model here was trained on clean pictures, to show: use --restore")
-    if not found:
-        wanted = "-".join(filter for filter in (filter, dataset) if filter)
-        places = " or ".join(f"{folder.name}/" for folder in folders)
-        raise InputError(
-            f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
-            f"train it with python train_model.py {filter or 'gaussian'} "
-            f"{dataset or ('FOLDER' if filter in REAL_NOISE else 'kodak')}"
-        )
-    return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
-
-
 def load_model(path: Path, precision: str = "float32"):
     """Load a trained U-Net, ready to restore: on a CPU through OpenVINO, where that is installed.
 
@@ -200,7 +137,6 @@ def show(models: list[Trained], args: argparse.Namespace) -> None:
     """Make Table 2: a row per model, input, output and true image with their PSNR."""
     clean, name = picture_to_show(args.image)
     from noise2noise import metrics, plots
-    from noise2noise.restore import restore
 
     rows = []
     for trained in models:
@@ -222,7 +158,6 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from noise2noise import metrics
-    from noise2noise.restore import restore
 
     rows, each = [], []
     with Progress(console=Console(stderr=True)) as progress:
@@ -282,67 +217,18 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
     print(f"saved {folder / 'scores.csv'}, scores-each.csv and {path}")
 
 
-def files_to_restore(args: argparse.Namespace) -> dict[Path, Path]:
-    """Map each file to make to the picture it is made of; folders are searched to the bottom.
-
-    Raises `InputError` where two would have one name, or a picture would be overwritten.
-    """
-    made: dict[Path, Path] = {}
-    output = args.output.resolve()
-    for given in args.restore:
-        sources = [(given, Path(given.name))]
-        if given.is_dir():
-            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
-            inside = [path for path in inside if output not in path.resolve().parents]
-            pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
-            if not pictures:
-                raise InputError(f"{given} holds no image ({', '.join(SUFFIXES)})")
-            if others := sorted(set(inside) - set(pictures)):
-                print(f"left out {len(others)} files of other kinds: {others[0]}, ...")
-            sources = [(path, path.relative_to(given)) for path in pictures]
-        for path, name in sources:
-            target = args.output / name
-            if target in made:
-                raise InputError(f"{path} and {made[target]} have one name: restore them apart")
-            if target.exists() and path.exists() and target.samefile(path):
-                raise InputError(f"{path} would be overwritten: give another --output")
-            made[target] = path
-    return made
-
-
-def networks_to_restore_with(args: argparse.Namespace) -> tuple[Trained, Trained]:
-    """Return the networks for pictures in colour and for grey ones: the one that is named, or
-    the camera's two. Raises `InputError` where it is neither."""
-    found = find_models(args.filter, args.dataset, True, args.models)
-    if len(found) == 1:
-        return found[0], found[0]
-    named = {trained.name: trained for trained in found}
-    color, grey = (named.get(name) for name in CAMERA_NETWORKS)
-    if not color or args.dataset:
-        names = ", ".join(named)
-        raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
-    return color, grey or color
-
-
 def restore_files(args: argparse.Namespace) -> int:
     """Restore noisy pictures to files of the same names in --output; 2 if any failed.
 
     What is there already is kept, so that a restoring that was stopped goes on.
     """
-    networks = networks_to_restore_with(args)
-    targets = files_to_restore(args)
-    there = [target for target in targets if target.exists()]
-    if there and not args.overwrite:
-        print(
-            f"{len(there)} files are there already and kept, {there[0]} first: --overwrite redoes"
-        )
-        targets = {target: path for target, path in targets.items() if target not in there}
-    if args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output} is a file: name a folder with --output")
+    networks = networks_to_restore_with(args.filter, args.dataset, args.models)
+    targets = files_to_restore(args.restore, args.output, args.overwrite)
     from rich.console import Console
     from rich.progress import Progress
 
     failed, models, hints = 0, {}, set()
+    figures = args.output / "compare" if args.compare else None
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_interactive) as progress:
         done = progress.add_task(f"{len(targets)} pictures", total=len(targets))
@@ -358,7 +244,11 @@ def restore_files(args: argparse.Namespace) -> int:
                         print(f"{path} {hint}", flush=True)
                     if trained not in models:
                         models[trained] = load_model(trained.path, "auto")
-                    restore_file(models[trained], trained, file, target, args, progress)
+                    model = models[trained]
+                    figure = figures and figures / f"{target.relative_to(args.output)}.png"
+                    restore_file(
+                        model, trained, file, target, progress, args.range, args.amount, figure
+                    )
             except WriteError:
                 raise
             except InputError as error:
@@ -373,111 +263,6 @@ def restore_files(args: argparse.Namespace) -> int:
         f"into {args.output}"
     )
     return 2 if failed else 0
-
-
-def restore_file(model, trained: Trained, file, target: Path, args, progress) -> None:
-    """Restore an open file (`images.open_file`) to `target`, page by page."""
-    from noise2noise.restore import restore_picture
-
-    span, origin = choose_range(trained, file, args.range)
-    stack = f" ({file.pages} pages)" if file.pages > 1 else ""
-    if span:
-        print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
-    sizes = [file.size(n) for n in range(file.pages)]
-    tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
-    missing = 0
-
-    def restored_pages():
-        nonlocal missing
-        for n in range(file.pages):
-            picture = file.read(n)
-            if picture.pixels.dtype.kind == "f":
-                missing += int(np.sum(~np.isfinite(picture.pixels)))
-            pixels = restore_picture(model, picture, span, lambda n: progress.advance(tiles, n))
-            if args.amount < 1:
-                pixels = blend(picture.pixels, pixels, args.amount)
-            if args.compare and n == 0:
-                compare(picture, pixels, span, args.output, target)
-            # A large picture is let go of before another one like it is encoded.
-            picture = None
-            yield pixels
-            if progress.disable and n % 100 == 99:
-                print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
-
-    try:
-        make_folder(target.parent)
-        with whole(target) as part:
-            file.write(part, restored_pages())
-    finally:
-        progress.remove_task(tiles)
-    if missing:
-        print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
-    if file.lost:
-        print(f"{file.path}: {', '.join(file.lost)}", flush=True)
-
-
-def choose_range(trained: Trained, file, given) -> tuple[ranges.Range | None, str]:
-    """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
-
-    That is the range given; or, for captured networks, that of their training; or, of more than
-    8 bits, what is measured on some of the file's pages.
-    """
-    if given:
-        return tuple(given), "given"
-    if not file.deep:
-        return None, ""
-    shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
-    values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
-    if trained.filter is None and trained.span:
-        if not ranges.fits(values, trained.span):
-            print(
-                f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
-                f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
-            )
-        return trained.span, "that of the training"
-    if trained.filter is None and values[0].dtype.kind == "u":
-        return None, ""
-    return ranges.measure(values), "measured"
-
-
-def compare(picture, pixels: np.ndarray, span, folder: Path, target: Path) -> None:
-    """Save a picture before and after, side by side, as FOLDER/compare/TARGET.png."""
-    from noise2noise import plots
-
-    after = replace(picture, pixels=pixels).color
-    shown = [images.upright(picture, image, span) for image in (picture.color, after)]
-    path = folder / "compare" / f"{target.relative_to(folder)}.png"
-    plots.save_and_show(plots.compare(*shown), path, show=False)
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_failure(folder, error) from None
-
-
-def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
-    """Return what a user should know of a network for a picture: "" where that is nothing."""
-    kind = "is grey" if grey else "is in colour"
-    if picked and trained.name in CAMERA_NETWORKS:
-        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
-    if grey and not trained.grey:
-        return f"{kind}, and {trained.name} was trained on colour pictures only"
-    if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
-        return (
-            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
-            f"{trained.name} was trained: leave out the network's name for such pictures"
-        )
-    return ""
-
-
-def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
-    """Return pixels moved towards the restored ones: 0 leaves them, 1 makes them those."""
-    exact = np.result_type(pixels.dtype, np.float32)
-    mixed = pixels + exact.type(amount) * np.subtract(restored, pixels, dtype=exact)
-    mixed = np.where(np.isfinite(pixels), mixed, pixels)
-    return (np.rint(mixed) if pixels.dtype.kind in "iu" else mixed).astype(pixels.dtype)
 
 
 def main() -> int:

@@ -30,12 +30,10 @@ from noise2noise.datasets import (
     NAMES,
     REAL_NOISE,
     fingerprint,
-    training_exposures,
     training_images,
-    training_scenes,
 )
 from noise2noise.errors import InputError, run_main
-from noise2noise.exposures import align_exposures, check_independence, warn_of_jpeg
+from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
 
@@ -114,21 +112,11 @@ def open_images(args: argparse.Namespace):
     """
     largest = args.crop * (2 if args.large_crops else 1)
     if args.filter in REAL_NOISE:
-        path = Path(args.dataset)
-        if args.filter == CAPTURED:
-            training, validation = training_scenes(path, largest, args.range, args.neighbours)
-        else:  # crops are sub-sampled from twice their size
-            training, validation = training_exposures(path, 2 * largest, args.range)
+        path, options = Path(args.dataset), (largest, args.range, args.neighbours)
+        training, validation, noise_floor = open_exposures(args.filter, path, *options)
         args.channels = 1 if training.grey else 3
         args.range = training.span
-        if args.range:
-            print(f"range {args.range[0]:g} to {args.range[1]:g}, which the network sees as 0 to 1")
-        warn_of_jpeg(training.paths)
-        if args.filter == CAPTURED:
-            align_exposures(training)
-            return training, validation, align_exposures(validation, "validation")
-        check_independence(training)
-        return training, validation, None
+        return training, validation, noise_floor
     try:
         if args.dataset == "kodak":
             download_kodak(KODAK)
@@ -142,41 +130,23 @@ def open_images(args: argparse.Namespace):
 def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
     """Set the options that --minutes stands for: as the run was planned, or by timing it anew."""
     from noise2noise import backend, callbacks
-    from noise2noise.backend import keras
 
     earlier = None if args.fresh else runs.read_settings(run_folder(args))
     if earlier and earlier["settings"].get("minutes") == args.minutes:
         vars(args).update({key: earlier["settings"][key] for key in plan.PLANNED})
         return
     vars(args).update(plan.recipe(backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
-    beginning = time.monotonic()
-    batches, validation_batches = make_batches(args, training, validation, processes)
-    with backend.distribute(args.batch):
-        model = compile_model(args, build, None, choose_precision(args, earlier))
-    # It waits for each step's loss, as a checkpoint's callback does.
-    watching = [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: logs["loss"])]
-    if args.filter not in REAL_NOISE:
-        watching += [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
 
-    def seconds(steps: int, watching: list, validation=None) -> float:
-        begun = time.monotonic()
-        options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
-        model.fit(batches, validation_data=validation, callbacks=watching, **options)
-        return time.monotonic() - begun
+    def prepare():
+        batches = make_batches(args, training, validation, processes)
+        with backend.distribute(args.batch):
+            model = compile_model(args, build, None, choose_precision(args, earlier))
+        watching = []
+        if args.filter not in REAL_NOISE:
+            watching.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
+        return model, *batches, watching
 
-    few = plan.TIMED_STEPS // 4
-    seconds(few, watching, validation_batches)  # it compiles, as the training will have to again
-    starting = time.monotonic() - beginning
-    step = sum(seconds(plan.TIMED_STEPS, watching[:1]) for _ in range(2)) / 2 / plan.TIMED_STEPS
-    epoch_end = max(0, seconds(few, watching, validation_batches) - step * few)
-    keras.backend.clear_session()
-    left = 60 * args.minutes - (time.monotonic() - STARTED) - starting
-    planned = plan.length(left, step, epoch_end)
-    if planned["epochs"] * planned["steps"] < plan.LEAST_STEPS:
-        raise InputError(
-            f"--minutes {args.minutes:g} is too short here: starting takes {starting:.0f} seconds, "
-            f"a step {step:.2g}"
-        )
+    planned = plan.by_timing(args.minutes, STARTED, prepare)
     vars(args).update({key: processes.all_gather(n)[0] for key, n in planned.items()})
 
 
@@ -194,27 +164,20 @@ def choose_precision(args: argparse.Namespace, earlier: dict | None) -> str:
 
 
 def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> runs.Run:
-    """Open the run folder: the chief of several processes for writing, then the others."""
+    """Open the run folder, once it has its settings; with --fresh a new one."""
     from noise2noise import backend
 
     folder = run_folder(args)
     if args.fresh and processes.chief:
         runs.archive(folder)
     processes.all_gather(0)  # nobody reads the folder before it has its other name
-    earlier = runs.read_settings(folder)
     device, _ = backend.describe_device()
-    precision = choose_precision(args, earlier)
+    precision = choose_precision(args, runs.read_settings(folder))
     settings = run_settings(args, precision, backend.keras.backend.backend())
     device += f" x {processes.count} processes" if processes.count > 1 else ""
     if line := backend.unused_gpu():
         print(line)
-    run = runs.Run(folder, settings, runs.metadata(device), pictures) if processes.chief else None
-    processes.all_gather(0)
-    run = run or runs.ReadOnlyRun(folder, settings)
-    places = processes.all_gather(run.epoch * args.steps + run.step)
-    if len(set(places)) > 1:
-        raise InputError(f"{folder} is another on each host: --output-dir must be a shared folder")
-    return run
+    return runs.open_run(folder, settings, device, pictures, processes)
 
 
 def make_batches(args: argparse.Namespace, training, validation, processes):
@@ -258,11 +221,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         start_from(model, start)
     model = fuse(model)
     optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
-    losses = {
-        "l2": "mean_squared_error",
-        "l1": "mean_absolute_error",
-        "l0": callbacks.AnnealedL0(),
-    }
+    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": callbacks.AnnealedL0()}
     model.compile(
         optimizer=optimizer(learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm),
         loss=losses[args.loss],
@@ -377,6 +336,7 @@ def parse_arguments() -> argparse.Namespace:
     summary, _, note = __doc__.strip().split("\n\n")
     parser = argparse.ArgumentParser(description=summary, epilog=note)
     add = parser.add_argument
+    count = partial(add, type=positive(int), metavar="N")
     add(
         "filter",
         nargs="?",
@@ -399,9 +359,9 @@ def parse_arguments() -> argparse.Namespace:
         help="train for so long: it times some steps and plans --epochs, --steps, --batch, "
         "--optimizer, --learning-rate, --schedule and --clip-norm",
     )
-    add("--epochs", type=positive(int), metavar="N", help="(20)")
-    add("--steps", type=positive(int), metavar="N", help="per epoch (200)")
-    add("--batch", type=positive(int), metavar="N", help="crops a step (8)")
+    count("--epochs", help="(20)")
+    count("--steps", help="per epoch (200)")
+    count("--batch", help="crops a step (8)")
     add(
         "--crop",
         type=crop_size,
@@ -420,12 +380,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=("adam", "muon"),
         help="(adam, as in the report); muon learns more in as many minutes, at 1e-3",
     )
-    add(
-        "--learning-rate",
-        type=positive(float),
-        metavar="RATE",
-        help="at the start (0.0001)",
-    )
+    add("--learning-rate", type=positive(float), metavar="RATE", help="at the start (0.0001)")
     add(
         "--schedule",
         choices=("constant", "cosine"),
@@ -454,10 +409,8 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="train on the pictures' luminance, n = m = 1 (captured, single: where all are grey)",
     )
-    add(
+    count(
         "--neighbours",
-        type=positive(int),
-        metavar="N",
         help="captured: pairs of exposures at most N apart in their order, such as frames of a "
         "stack in which something moves (default: any)",
     )
@@ -489,10 +442,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="processes that make the noisy pairs (default: beside a GPU one per core, else none)",
     )
-    add(
+    count(
         "--checkpoint-steps",
-        type=positive(int),
-        metavar="N",
         help="save every N steps, besides each epoch (default: a minute's worth)",
     )
     add(

@@ -23,12 +23,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import infer
 from noise2noise import camera
 from noise2noise.camera import Camera
 from noise2noise.errors import run_main
+from noise2noise.networks import PRETRAINED
 
-START = infer.PRETRAINED / "gaussian-bsds300.keras"
+START = PRETRAINED / "gaussian-bsds300.keras"
 
 
 def without(**fields) -> dict[str, Callable]:

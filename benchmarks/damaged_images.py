@@ -40,6 +40,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.fused import fuse
+from noise2noise.networks import Trained
 
 MEMORY = 2e9  # bytes
 SECONDS = 60
@@ -143,7 +144,7 @@ def main() -> int:
     # An untrained network, loaded once: this is about what goes in.
     infer.load_model = functools.cache(lambda path: fuse(build_unet()))
     plots.save_and_show = lambda figure, path: plots.plt.close(figure)
-    trained = [infer.Trained("gaussian-untrained", FILTERS["gaussian"], Path("none"))]
+    trained = [Trained("gaussian-untrained", FILTERS["gaussian"], Path("none"))]
     outcomes = collections.Counter()
     failures = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -28,7 +28,7 @@ from noise2noise.datasets import scored_paths, training_images
 from noise2noise.errors import run_main
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
-from noise2noise.restore import restore
+from noise2noise.tiles import restore
 
 COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
 

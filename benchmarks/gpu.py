@@ -181,7 +181,7 @@ def megapixels(kind: str, dry: str) -> None:
     """Megapixels/s of restoring one large picture, compiled and warm."""
     import speed
 
-    from noise2noise.restore import restore
+    from noise2noise.tiles import restore
 
     noisy = speed.picture((TINY if dry == "dry" else FULL).megapixels)
     if kind.startswith("torch"):

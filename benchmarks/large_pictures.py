@@ -24,7 +24,8 @@ sys.path.insert(0, str(REPOSITORY))
 import infer
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import run_main
-from noise2noise.restore import restore
+from noise2noise.networks import find_models
+from noise2noise.tiles import restore
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def main() -> int:
         print(f"100 megapixels: {seconds:.0f} s, {peak:.2f} GB of memory at the peak", flush=True)
         failed |= peak > 3
     if not args.skip_whole:
-        (trained,) = infer.find_models(args.filter, args.dataset)
+        (trained,) = find_models(args.filter, args.dataset)
         model = infer.load_model(trained.path)
         image = np.divide(picture(3000, 4000), 255, dtype=np.float32)
         start = time.monotonic()

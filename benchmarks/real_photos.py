@@ -22,7 +22,8 @@ import infer
 from noise2noise import metrics
 from noise2noise.errors import InputError, run_main
 from noise2noise.images import read_rgb
-from noise2noise.restore import restore
+from noise2noise.networks import find_models
+from noise2noise.tiles import restore
 
 
 def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -77,7 +78,7 @@ def main() -> None:
     find_pairs(args.folder)  # before Keras is loaded
     restorers = {}
     for name in args.names:
-        (trained,) = infer.find_models(*name.split("-", 1))
+        (trained,) = find_models(*name.split("-", 1))
         model = infer.load_model(trained.path)
         restorers[name] = lambda image, model=model: restore(model, image)
     restorers |= peers()

@@ -43,16 +43,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from data import CapturedDataset
-from infer import PRETRAINED
 from model import build_unet
 from noise2noise import backend
 from noise2noise.backend import keras
-from noise2noise.datasets import BSDS300, KODAK, training_scenes
+from noise2noise.datasets import BSDS300, KODAK
 from noise2noise.errors import run_main
 from noise2noise.fused import fuse
 from noise2noise.images import find_pictures, luminance, read_picture, read_rgb
+from noise2noise.networks import PRETRAINED
 from noise2noise.pairs import CapturedPairs
 from noise2noise.restore import restore_picture
+from noise2noise.scenes import training_scenes
 from train_model import BETA1, BETA2
 
 GAIN, READ_NOISE = 0.01, 0.02  # variance = GAIN x + READ_NOISE^2: 26/255 for white, 5/255 for black

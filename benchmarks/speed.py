@@ -308,7 +308,7 @@ def project_network(name: str):
 
 def restore_candidate(name: str) -> list[float]:
     """Megapixels/s of one candidate, and its peak memory in GB."""
-    from noise2noise.restore import restore
+    from noise2noise.tiles import restore
 
     noisy = picture(PARTS.get(name, MEGAPIXELS))
     if name.startswith("torch"):
@@ -421,7 +421,7 @@ def quality() -> tuple[list[str], list[list[str]]]:
     from noise2noise.datasets import scored_paths
     from noise2noise.filters import FILTERS
     from noise2noise.images import read_rgb
-    from noise2noise.restore import restore
+    from noise2noise.tiles import restore
 
     with tempfile.TemporaryDirectory() as folder:
         command = ["train_model.py", "gaussian", "bsds300", *RECIPE.split()]

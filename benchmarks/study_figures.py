@@ -30,7 +30,7 @@ from noise2noise.datasets import scored_paths
 from noise2noise.errors import run_main
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
-from noise2noise.restore import restore
+from noise2noise.tiles import restore
 
 RESULTS = REPOSITORY / "results"
 PAIRS = {  # panel: the filter, and the name that both networks share

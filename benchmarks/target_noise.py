@@ -35,7 +35,7 @@ from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS
 from noise2noise.fused import fuse
 from noise2noise.images import read_rgb
-from noise2noise.restore import restore
+from noise2noise.tiles import restore
 
 TARGETS = {"noisy": "", "clean": "-clean"}
 SEEDS = (1, 2)

@@ -28,7 +28,8 @@ from noise2noise.camera import demosaic, mosaic
 from noise2noise.datasets import scored_paths
 from noise2noise.errors import run_main
 from noise2noise.images import read_rgb
-from noise2noise.restore import restore
+from noise2noise.networks import find_models
+from noise2noise.tiles import restore
 
 SIGMA = 25
 FLAT = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -114,7 +115,7 @@ def main() -> None:
     args = parser.parse_args()
     models = {}
     for name in args.names:
-        (trained,) = infer.find_models(*name.split("-", 1))
+        (trained,) = find_models(*name.split("-", 1))
         models[name] = infer.load_model(trained.path)
     found = [expect(model) for model in models.values()]
     table = [("noise", "noisy", *models)]

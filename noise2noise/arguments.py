@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from noise2noise.restore import SIZE_MULTIPLE
+from noise2noise.tiles import SIZE_MULTIPLE
 
 
 def positive(kind):

@@ -12,8 +12,8 @@ from noise2noise import backend, metrics
 from noise2noise.backend import keras
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.filters import Filter
-from noise2noise.restore import restore
 from noise2noise.runs import CHECKPOINT_SECONDS, Interrupted, Run
+from noise2noise.tiles import restore
 
 PSNR_IMAGES = 8
 STEPS_BETWEEN_TALKS = 5  # of processes that train together

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise.datasets import Scenes
+from noise2noise.datasets import CAPTURED
 from noise2noise.errors import InputError
-from noise2noise.ranges import to_network
+from noise2noise.ranges import Range, to_network
+from noise2noise.scenes import Scenes, training_exposures, training_scenes
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
 MAX_MOVED = 1.5  # pixels from which parts of aligned exposures are warned of
@@ -29,6 +30,30 @@ MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correl
 PATCH = 8  # pixels on a side of the parts that the noise's correlation is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 CORRELATION_PICTURES = 16
+
+
+def open_exposures(
+    kind: str, path: Path, crop_size: int, span: Range | None, neighbours: int | None
+) -> tuple[Scenes, Scenes, float | None]:
+    """Open real exposures for training and validation, and say what was found of them.
+
+    `kind` is `CAPTURED`, two or more of each scene, or one of each. The rest is what
+    `training_scenes` takes. With them comes the noise floor of `align_exposures`, None of single
+    ones.
+    """
+    if kind == CAPTURED:
+        training, validation = training_scenes(path, crop_size, span, neighbours)
+    else:  # crops are sub-sampled from twice their size
+        training, validation = training_exposures(path, 2 * crop_size, span)
+    if training.span:
+        low, high = training.span
+        print(f"range {low:g} to {high:g}, which the network sees as 0 to 1")
+    warn_of_jpeg(training.paths)
+    if kind == CAPTURED:
+        align_exposures(training)
+        return training, validation, align_exposures(validation, "validation")
+    check_independence(training)
+    return training, validation, None
 
 
 def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:

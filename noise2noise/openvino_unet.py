@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise.restore import MAX_TILE, SIZE_MULTIPLE
+from noise2noise.tiles import MAX_TILE, SIZE_MULTIPLE
 
 LEAKY_SLOPE = 0.1  # model.py's, which needs Keras
 # What tells of an NVIDIA driver: on Linux, in containers, in Windows' Linux.

@@ -179,7 +179,7 @@ class NoisyPairs:
 
 
 class CapturedPairs(NoisyPairs):
-    """Two different exposures of a scene, any ordered pair or near ones; of `datasets.Scenes`."""
+    """Two different exposures of a scene, any ordered pair or near ones; of `scenes.Scenes`."""
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         exposures = self.images[k]
@@ -196,7 +196,7 @@ class SinglePairs(NoisyPairs):
     """One exposure, sub-sampled twice: two random neighbours of each cell of 2 x 2 pixels.
 
     The random neighbour sub-sampling of Neighbor2Neighbor (Huang et al., CVPR 2021), from regions
-    of twice the crop's size; of `datasets.Scenes` of one exposure each.
+    of twice the crop's size; of `scenes.Scenes` of one exposure each.
     """
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):

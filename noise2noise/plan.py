@@ -1,6 +1,10 @@
 """The one dial: how to train in a given time, by what a step takes on this machine."""
 
 import math
+import time
+from collections.abc import Callable
+
+from noise2noise.errors import InputError
 
 # What most was learned with in equal times, among what results/README.md lists: many small steps.
 # A GPU takes about as long for a few crops as for many.
@@ -18,6 +22,51 @@ SPARE = 0.02  # of the time, for what was not foreseen
 def recipe(gpu: bool) -> dict:
     """Return the options that do not depend on the time."""
     return RECIPE | (ON_GPU if gpu else ON_CPU)
+
+
+def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> dict[str, int]:
+    """Time some steps of a training; return the `length` of one that ends in time.
+
+    Parameters
+    ----------
+    minutes, started : float
+        How long all may take, and since when, by `time.monotonic`.
+    prepare : callable
+        Returns the compiled model, batches to train on and to validate with, and a list of
+        callbacks that do their work at the end of an epoch. The training will do it again.
+
+    Raises
+    ------
+    InputError
+        For too short a time.
+    """
+    from noise2noise.backend import keras
+
+    beginning = time.monotonic()
+    model, batches, validation_batches, at_end = prepare()
+    # It waits for each step's loss, as a checkpoint's callback does.
+    waiting = [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: logs["loss"])]
+
+    def seconds(steps: int, watching: list, validation=None) -> float:
+        begun = time.monotonic()
+        options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
+        model.fit(batches, validation_data=validation, callbacks=watching, **options)
+        return time.monotonic() - begun
+
+    few = TIMED_STEPS // 4
+    seconds(few, waiting + at_end, validation_batches)  # it compiles, as the training has to again
+    starting = time.monotonic() - beginning
+    step = sum(seconds(TIMED_STEPS, waiting) for _ in range(2)) / 2 / TIMED_STEPS
+    epoch_end = max(0, seconds(few, waiting + at_end, validation_batches) - step * few)
+    keras.backend.clear_session()
+    left = 60 * minutes - (time.monotonic() - started) - starting
+    planned = length(left, step, epoch_end)
+    if planned["epochs"] * planned["steps"] < LEAST_STEPS:
+        raise InputError(
+            f"--minutes {minutes:g} is too short here: starting takes {starting:.0f} seconds, "
+            f"a step {step:.2g}"
+        )
+    return planned
 
 
 def length(seconds: float, step: float, epoch_end: float) -> dict[str, int]:

@@ -1,86 +1,144 @@
-"""Restore images of any size, in overlapping tiles where they are large."""
+"""Noisy pictures and files of them, restored: in their own values, page by page."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from noise2noise import ranges
-from noise2noise.picture import Picture
+from noise2noise import images, ranges
+from noise2noise.errors import InputError, write_failure
+from noise2noise.files import whole
+from noise2noise.images import SUFFIXES
+from noise2noise.networks import Trained
+from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
-
-SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
-# An output pixel depends on input pixels at most this far away. A 3x3 convolution at level l,
-# where a pixel stands for 2^l, sees 2^l further: 1 + 1 + 2 + 4 + 8 + 16 + 32 in the encoder,
-# 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
-# The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
-HALO = 160
-MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
+from noise2noise.tiles import MAX_TILE, restore
 
 
-def restore(
+def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> dict[Path, Path]:
+    """Map each file to make in `output` to its picture; folders are searched to the bottom.
+
+    What is there already is left out, unless it shall be overwritten. Raises `InputError` where
+    two would have one name, a picture would be overwritten, or `output` is a file.
+    """
+    made: dict[Path, Path] = {}
+    resolved = output.resolve()
+    for given in paths:
+        sources = [(given, Path(given.name))]
+        if given.is_dir():
+            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
+            inside = [path for path in inside if resolved not in path.resolve().parents]
+            pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
+            if not pictures:
+                raise InputError(f"{given} holds no image ({', '.join(SUFFIXES)})")
+            if others := sorted(set(inside) - set(pictures)):
+                print(f"left out {len(others)} files of other kinds: {others[0]}, ...")
+            sources = [(path, path.relative_to(given)) for path in pictures]
+        for path, name in sources:
+            target = output / name
+            if target in made:
+                raise InputError(f"{path} and {made[target]} have one name: restore them apart")
+            if target.exists() and path.exists() and target.samefile(path):
+                raise InputError(f"{path} would be overwritten: give another --output")
+            made[target] = path
+    there = [target for target in made if target.exists()]
+    if there and not overwrite:
+        print(
+            f"{len(there)} files are there already and kept, {there[0]} first: --overwrite redoes"
+        )
+        made = {target: path for target, path in made.items() if target not in there}
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder with --output")
+    return made
+
+
+def restore_file(
     model,
-    image: np.ndarray,
-    max_tile: int = MAX_TILE,
-    advance: Callable[[float], None] | None = None,
-    span: Range | None = None,
-) -> np.ndarray:
-    """Restore an image of any size.
-
-    A network for grey images restores the channels of others one by one.
-
-    It is reflect-padded to a multiple of 32 and cropped back. Large images go through in
-    tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
-    is that of the whole image at once up to rounding, in bounded memory.
+    trained: Trained,
+    file: PictureFile,
+    target: Path,
+    progress,
+    given: Range | None = None,
+    amount: float = 1.0,
+    figure: Path | None = None,
+) -> None:
+    """Restore an open file to `target`, page by page, and say what a user should know.
 
     Parameters
     ----------
     model : keras.Model
-        Or anything with its `predict_on_batch` and `output_shape`.
-    image : (height, width, channels)
-        float32, about [0, 1], and may go beyond; or integers; or, with a range, any type.
-    max_tile : int
-        Pixels on a tile's side, more than twice `HALO`.
-    advance : callable, optional
-        Called with the number of pixels done after each tile.
-    span : (float, float), optional
-        The values that the network shall take for 0 and 1 (`ranges`); default: the type's.
-
-    Returns
-    -------
-    (height, width, channels)
-        float32, not clipped; or, for an image of integers, clipped and rounded to its type; with
-        a range, of the image's type.
+        As for `tiles.restore`; the network that `trained` tells of.
+    progress : rich.progress.Progress
+        Shows the pixels done.
+    given : (float, float), optional
+        The values that the network shall take for 0 and 1; default: `choose_range`'s.
+    amount : float
+        From 0, the picture as it is, to 1, restored.
+    figure : Path, optional
+        Where the first page is saved before and after, side by side.
     """
-    height, width, channels = image.shape
-    if model.output_shape[-1] == 1 < channels:
-        parts = (image[..., k : k + 1] for k in range(channels))
-        share = advance and (lambda n: advance(n / channels))
-        parts = [restore(model, part, max_tile, share, span) for part in parts]
-        return np.concatenate(parts, axis=2)
-    floats = span is None and image.dtype.kind == "f"
-    result = np.empty(image.shape, np.float32 if floats else image.dtype)
-    for rows, kept_rows in _spans(height, max_tile):
-        for columns, kept_columns in _spans(width, max_tile):
-            tile = image[rows.start : rows.stop, columns.start : columns.stop]
-            padding = [
-                (0, len(span) - n) for span, n in zip((rows, columns), tile.shape, strict=False)
-            ]
-            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
-            seen = ranges.to_network(tile, span)
-            restored = np.asarray(model.predict_on_batch(seen[None]))[0]
-            kept = np.s_[
-                kept_rows.start - rows.start : kept_rows.stop - rows.start,
-                kept_columns.start - columns.start : kept_columns.stop - columns.start,
-            ]
-            restored = ranges.from_network(restored[kept], tile[kept], span)
-            result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
-                restored
+    span, origin = choose_range(trained, file, given)
+    stack = f" ({file.pages} pages)" if file.pages > 1 else ""
+    if span:
+        print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
+    sizes = [file.size(n) for n in range(file.pages)]
+    tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
+    missing = 0
+
+    def restored_pages():
+        nonlocal missing
+        for n in range(file.pages):
+            picture = file.read(n)
+            if picture.pixels.dtype.kind == "f":
+                missing += int(np.sum(~np.isfinite(picture.pixels)))
+            pixels = restore_picture(model, picture, span, lambda n: progress.advance(tiles, n))
+            if amount < 1:
+                pixels = blend(picture.pixels, pixels, amount)
+            if figure and n == 0:
+                compare(picture, pixels, span, figure)
+            # A large picture is let go of before another one like it is encoded.
+            picture = None
+            yield pixels
+            if progress.disable and n % 100 == 99:
+                print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
+
+    try:
+        make_folder(target.parent)
+        with whole(target) as part:
+            file.write(part, restored_pages())
+    finally:
+        progress.remove_task(tiles)
+    if missing:
+        print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
+    if file.lost:
+        print(f"{file.path}: {', '.join(file.lost)}", flush=True)
+
+
+def choose_range(
+    trained: Trained, file: PictureFile, given: Range | None = None
+) -> tuple[Range | None, str]:
+    """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
+
+    That is the range given; or, for captured networks, that of their training; or, of more than
+    8 bits, what is measured on some of the file's pages.
+    """
+    if given:
+        return tuple(given), "given"
+    if not file.deep:
+        return None, ""
+    shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
+    values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
+    if trained.filter is None and trained.span:
+        if not ranges.fits(values, trained.span):
+            print(
+                f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
+                f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
             )
-            if advance:
-                advance(restored.shape[0] * restored.shape[1])
-    return result
+        return trained.span, "that of the training"
+    if trained.filter is None and values[0].dtype.kind == "u":
+        return None, ""
+    return ranges.measure(values), "measured"
 
 
 def restore_picture(
@@ -112,18 +170,25 @@ def restore_picture(
     return picture.with_color(np.where(missing, color, restored))
 
 
-def _spans(length: int, max_tile: int) -> Iterator[tuple[range, range]]:
-    """Cut an axis into tiles of one size: yield (the tile, the part of it to keep).
+def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
+    """Return pixels moved towards the restored ones: 0 leaves them, 1 makes them those."""
+    exact = np.result_type(pixels.dtype, np.float32)
+    mixed = pixels + exact.type(amount) * np.subtract(restored, pixels, dtype=exact)
+    mixed = np.where(np.isfinite(pixels), mixed, pixels)
+    return (np.rint(mixed) if pixels.dtype.kind in "iu" else mixed).astype(pixels.dtype)
 
-    Tiles start at multiples of 32; the last one may reach past the end, to be padded.
-    """
-    padded = -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE
-    count = max(1, math.ceil((padded - 2 * HALO) / (max_tile - 2 * HALO)))
-    size = math.ceil((padded + (count - 1) * 2 * HALO) / count / SIZE_MULTIPLE) * SIZE_MULTIPLE
-    size = min(size, padded)
-    kept = 0
-    for number in range(count):
-        start = min(number * (size - 2 * HALO), padded - size)
-        stop = length if number == count - 1 else start + size - HALO
-        yield range(start, start + size), range(kept, stop)
-        kept = stop
+
+def compare(picture: Picture, pixels: np.ndarray, span: Range | None, path: Path) -> None:
+    """Save a picture before and after, side by side."""
+    from noise2noise import plots
+
+    after = replace(picture, pixels=pixels).color
+    shown = [images.upright(picture, image, span) for image in (picture.color, after)]
+    plots.save_and_show(plots.compare(*shown), path, show=False)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(folder, error) from None

@@ -266,6 +266,20 @@ class ReadOnlyRun(Run):
         pass
 
 
+def open_run(folder: Path, settings: dict, device: str, pictures: dict[str, str], processes) -> Run:
+    """Open a run folder: the chief of several processes for writing, then the others to read.
+
+    Raises `InputError` as `Run` does, and where the folder is not one that all of them share.
+    """
+    run = Run(folder, settings, metadata(device), pictures) if processes.chief else None
+    processes.all_gather(0)
+    run = run or ReadOnlyRun(folder, settings)
+    places = processes.all_gather(run.epoch * settings["steps"] + run.step)
+    if len(set(places)) > 1:
+        raise InputError(f"{folder} is another on each host: --output-dir must be a shared folder")
+    return run
+
+
 def read_settings(folder: Path) -> dict | None:
     """Return what a run folder's settings file holds, None where there is none."""
     path = folder / SETTINGS

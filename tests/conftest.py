@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noise2noise import datasets, runs
+from noise2noise import datasets, networks, runs
 from noise2noise.deadleaves import dead_leaves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -112,6 +112,7 @@ def redirected(number: int, name: str, printed: SimpleNamespace) -> Iterator[Non
 def look_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have the library look for data/ and runs/ in `folder`."""
     patch.setattr(runs, "RUNS", moved(runs.RUNS, folder))
+    patch.setattr(networks, "PRETRAINED", moved(networks.PRETRAINED, folder))
     for name in ("KODAK", "BSDS300", "TRAINING", "SCORED"):
         patch.setattr(datasets, name, moved(getattr(datasets, name), folder))
 

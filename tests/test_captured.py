@@ -12,12 +12,12 @@ from PIL import Image
 
 from data import CapturedDataset
 from noise2noise.backend import keras
-from noise2noise.datasets import Scenes, find_scenes, training_scenes
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import align_exposures, warn_of_jpeg
 from noise2noise.images import read_picture
 from noise2noise.runs import read_training
+from noise2noise.scenes import Scenes, find_scenes, training_scenes
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):

@@ -15,6 +15,7 @@ from PIL import Image
 from noise2noise import images, ranges
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
+from noise2noise.networks import Trained
 from noise2noise.picture import Picture
 from noise2noise.restore import restore_picture
 
@@ -414,11 +415,12 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
     else:
         compression = "zlib" if name == "packed.tif" else None
         tifffile.imwrite(tmp_path / name, pages, compression=compression, truncate="one" in name)
-    trained = infer.Trained("unchanged", None, Path(), grey=True)
+    trained = Trained("unchanged", None, Path(), grey=True)
     monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
-    monkeypatch.setattr(infer, "networks_to_restore_with", lambda args: (trained, trained))
+    monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: (trained, trained))
     arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
-    arguments |= {"overwrite": False, "compare": False, "amount": 1, "filter": "single"}
+    arguments |= {"overwrite": False, "compare": False, "amount": 1}
+    arguments |= {"filter": "single", "dataset": None, "models": []}
     tracemalloc.start()
     assert infer.restore_files(argparse.Namespace(**arguments)) == 0
     peak = tracemalloc.get_traced_memory()[1]

@@ -12,7 +12,7 @@ from PIL import Image
 from model import build_unet
 from noise2noise.backend import keras
 from noise2noise.metrics import psnr, ssim, to_8bit
-from noise2noise.restore import restore
+from noise2noise.tiles import restore
 
 
 def infer(project, *arguments, **options):

@@ -12,7 +12,7 @@ from model import build_unet, load_unet
 from noise2noise import backend, openvino_unet
 from noise2noise.backend import keras
 from noise2noise.openvino_unet import OpenVinoUNet, load
-from noise2noise.restore import MAX_TILE, restore
+from noise2noise.tiles import MAX_TILE, restore
 
 PRETRAINED = REPOSITORY / "pretrained/gaussian-bsds300.keras"
 RESTORE = ("infer.py", "gaussian", "bsds300", "--models", PRETRAINED.parent, "--restore")

@@ -12,8 +12,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from model import build_unet
 from noise2noise import images, plots
 from noise2noise.deadleaves import dead_leaves
-from noise2noise.restore import HALO, _spans, restore
 from noise2noise.runs import save_model
+from noise2noise.tiles import HALO, _spans, restore
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]

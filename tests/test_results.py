@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, call_script
 
 import infer
-from noise2noise.restore import restore
+from noise2noise.tiles import restore
 
 TEST = "BSDS300/images/test"
 MIRROR = Path(os.environ.get("MIRROR", REPOSITORY.parent / "shared/mirror"))

@@ -11,11 +11,11 @@ from PIL import Image
 from data import SingleDataset
 from noise2noise import camera
 from noise2noise.backend import keras
-from noise2noise.datasets import Scene, training_exposures
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_independence, noise_correlation
 from noise2noise.images import luminance, read_picture
+from noise2noise.scenes import Scene, training_exposures
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""Trained networks: where they are, what each was trained for, which of them suits a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from noise2noise import runs
+from noise2noise.datasets import REAL_NOISE
+from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS, Filter
+from noise2noise.ranges import Range
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+CAMERA_NETWORKS = "camera-bsds300", "camera-bsds300-grey"  # for pictures in colour, and grey
+INDEPENDENT = "gaussian", "poisson"  # filters whose noise differs from pixel to pixel
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's file, and what it was trained for: no filter for real noise.
+
+    `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
+    them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
+    """
+
+    name: str
+    filter: Filter | None
+    path: Path
+    trained_on: tuple[str, ...] = ()
+    grey: bool = False
+    span: Range | None = None
+
+
+def find_models(
+    filter: str | None = None,
+    dataset: str | None = None,
+    real_noise: bool = False,
+    folders: Sequence[Path] = (PRETRAINED, runs.RUNS),
+) -> list[Trained]:
+    """Find the trained models, all of them or those asked for, ordered by dataset and filter.
+
+    Of two with one name the last folder's counts. Raises `InputError` where there is none; it
+    says which command trains one.
+    """
+    files = {}
+    for folder in folders:
+        files |= {path.stem: path for path in folder.glob("*.keras")}
+        files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
+    found = []
+    for name, path in files.items():
+        training = runs.read_training(path)
+        if not training and path.name == runs.MODEL:  # of a run that an older version finished
+            training = (runs.read_settings(path.parent) or {}).get("settings", {})
+        kind = training.get("filter", name.split("-")[0])
+        # Without clean pictures there is nothing to show or score: these must be asked for.
+        wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
+        names = {name, name.partition("-")[2]}  # train_model.py --name gives any
+        if wanted and (
+            dataset is None or dataset in names or Path(dataset).resolve().name in names
+        ):
+            trained_on = tuple(training.get("trained_on", ()))
+            grey = bool(training.get("grey"))
+            span = training.get("range") and tuple(training["range"])
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
+    if not found and filter is None and any(name.startswith(REAL_NOISE) for name in files):
+        raise InputError("no model here was trained on clean pictures, to show: use --restore")
+    if not found:
+        wanted = "-".join(filter for filter in (filter, dataset) if filter)
+        places = " or ".join(f"{folder.name}/" for folder in folders)
+        raise InputError(
+            f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
+            f"train it with python train_model.py {filter or 'gaussian'} "
+            f"{dataset or ('FOLDER' if filter in REAL_NOISE else 'kodak')}"
+        )
+    return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
+
+
+def networks_to_restore_with(
+    filter: str | None, dataset: str | None, folders: Sequence[Path]
+) -> tuple[Trained, Trained]:
+    """Return the networks for pictures in colour and for grey ones: the one that is named, or
+    the camera's two. Raises `InputError` where it is neither."""
+    found = find_models(filter, dataset, True, folders)
+    if len(found) == 1:
+        return found[0], found[0]
+    named = {trained.name: trained for trained in found}
+    color, grey = (named.get(name) for name in CAMERA_NETWORKS)
+    if not color or dataset:
+        names = ", ".join(named)
+        raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
+    return color, grey or color
+
+
+def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
+    """Return what a user should know of a network for a picture: "" where that is nothing."""
+    kind = "is grey" if grey else "is in colour"
+    if picked and trained.name in CAMERA_NETWORKS:
+        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
+    if grey and not trained.grey:
+        return f"{kind}, and {trained.name} was trained on colour pictures only"
+    if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
+        return (
+            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
+            f"{trained.name} was trained: leave out the network's name for such pictures"
+        )
+    return ""

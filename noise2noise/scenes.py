@@ -1,0 +1,310 @@
+"""Real exposures as image sets: scenes of several, single ones, pages of stacks.
+
+Like the sets of `datasets` they are sequences, decoded when asked for and kept while there is room.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from noise2noise import ranges
+from noise2noise.cache import Cache
+from noise2noise.datasets import VALIDATION_EVERY, split
+from noise2noise.errors import InputError
+from noise2noise.images import SUFFIXES, find_pictures, open_file, read_picture
+from noise2noise.ranges import Range
+
+MEASURED = 32  # exposures, at most, that the range of their values is measured on
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A picture of a scene: a file, or a page of one."""
+
+    path: Path
+    page: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.page is None else f"{self.path}, page {self.page + 1},"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two or more exposures of one scene, or a single one."""
+
+    name: str
+    exposures: tuple[Exposure, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that they are in."""
+        return tuple(dict.fromkeys(exposure.path for exposure in self.exposures))
+
+
+def find_exposures(*paths: Path) -> tuple[Exposure, ...]:
+    """Return the pictures in files, in order: each page of a stack."""
+    found = []
+    for path in paths:
+        with open_file(path) as file:
+            pages = [None] if file.pages == 1 else range(file.pages)
+        found += [Exposure(path, page) for page in pages]
+    return tuple(found)
+
+
+def find_scenes(folder: Path) -> list[Scene]:
+    """Find the scenes of `folder`, in order of their names.
+
+    Either sub-folders with two or more exposures in each, and stacks, whose pages are
+    exposures; or two sub-folders a/ and b/ with files of the same names. Of one stack alone the
+    last eighth of its pages is a scene to validate with.
+
+    Raises
+    ------
+    InputError
+        For a scene with one exposure, a file without its twin, or no scene at all.
+    """
+    if folder.is_file():
+        return _halves(folder, find_exposures(folder))
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one with a sub-folder per scene")
+    subfolders = sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name.lower(),
+    )
+    names = [p.name.lower() for p in subfolders]
+    if {"a", "b"} < set(names):
+        raise InputError(
+            f"{folder} holds a/, b/ and {', '.join(sorted(set(names) - {'a', 'b'}))}/: move "
+            "what is no scene elsewhere, or give every scene a sub-folder of its own"
+        )
+    if names == ["a", "b"]:
+        names = [{path.name: path for path in find_pictures(sub)} for sub in subfolders]
+        alone = sorted(set(names[0]) ^ set(names[1]))
+        if alone:
+            raise InputError(
+                f"{folder}/a and {folder}/b must hold files of the same names: "
+                f"{alone[0]} is in one of them only"
+            )
+        scenes = []
+        for name in names[0]:
+            a, b = (find_exposures(names[side][name]) for side in (0, 1))
+            if len(a) != len(b):
+                raise InputError(
+                    f"{a[0].path} has {len(a)} pages and {b[0].path} {len(b)}: they must be pairs"
+                )
+            pages = [""] if len(a) == 1 else [f", page {n + 1}" for n in range(len(a))]
+            scenes += [Scene(name + page, pair) for page, *pair in zip(pages, a, b, strict=True)]
+    else:
+        inside = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+        inside = {path: find_exposures(path) for path in sorted(inside)}
+        scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
+        if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
+            print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
+        for sub in subfolders:
+            inner = [path.name for path in sub.iterdir() if path.is_dir()]
+            if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
+                raise InputError(
+                    f"{sub} holds sub-folders, not exposures: name {sub}, or move them"
+                )
+            if not any(path.is_file() for path in sub.iterdir()):
+                print(f"{sub} is empty and left out")
+                continue
+            scenes.append(Scene(sub.name, find_exposures(*find_pictures(sub))))
+    for scene in scenes:
+        if len(scene.exposures) < 2:
+            raise InputError(
+                f"{scene.exposures[0]} is the only exposure of its scene: add another one"
+            )
+    if len(scenes) == 1 and len(scenes[0].paths) == 1:
+        return _halves(scenes[0].paths[0], scenes[0].exposures)
+    if len(scenes) < 2:
+        raise InputError(
+            f"{folder} holds {len(scenes) or 'no'} scene{'s' * (not scenes)}: at least two are "
+            "needed, one to validate with, each a stack or a sub-folder of two or more exposures "
+            f"({', '.join(SUFFIXES)}), or a/ and b/ with files of the same names"
+        )
+    return sorted(scenes, key=lambda scene: scene.name.lower())
+
+
+def _halves(path: Path, pages: tuple[Exposure, ...]) -> list[Scene]:
+    """Cut a stack that is the only scene into pages to train on and to validate with."""
+    last = max(2, len(pages) // VALIDATION_EVERY)
+    if len(pages) - last < 2:
+        raise InputError(
+            f"{path} holds {len(pages)} page{'s' * (len(pages) > 1)} of one scene: at least 4 are "
+            "needed to train on it alone, or other scenes, in one folder with it"
+        )
+    return [
+        Scene(path.name, pages[:-last]),
+        Scene(f"{path.name}, last {last} pages", pages[-last:]),
+    ]
+
+
+class Scenes:
+    """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
+
+    Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
+    the range of their values, `neighbours` how far apart in a scene's order the two exposures
+    of a pair may be; None: the type's, any.
+
+    Raises
+    ------
+    InputError
+        On creation where a scene's exposures differ in size or are smaller than `min_size`, or
+        are neither grey nor RGB; where they share less, aligned; on access for damaged contents
+        or what is no number.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
+        self.scenes = list(scenes)
+        self.paths = [path for scene in self.scenes for path in scene.paths]
+        self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
+        self.grey = False
+        self.span: Range | None = None
+        self.neighbours: int | None = None
+        self._min_size = min_size
+        self._parts = {}  # what is taken of exposures, where that is not the whole
+        self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
+        self._first = np.cumsum([0, *(len(scene.exposures) for scene in self.scenes)])
+        self._cached = Cache(self._read)
+        for scene in self.scenes:
+            sizes = {}
+            for path in scene.paths:
+                with open_file(path) as file:
+                    for exposure in scene.exposures:
+                        if exposure.path == path:
+                            sizes[exposure] = file.size(exposure.page or 0)
+                            self.colors.add(file.colors(exposure.page or 0))
+                if others := self.colors - {1, 3}:
+                    raise InputError(
+                        f"{path} has {others.pop()} channels, neither grey nor RGB: save each "
+                        "as a file of its own"
+                    )
+            first, size = next(iter(sizes.items()))
+            for exposure, other in sizes.items():
+                if other != size:
+                    raise InputError(
+                        f"{exposure} has {other[0]} x {other[1]} pixels and {first} "
+                        f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
+                    )
+            if min(size) < min_size:
+                raise InputError(
+                    f"{first} has {size[0]} x {size[1]} pixels, and crops are cut from "
+                    f"{min_size} on a side: take a smaller --crop or remove it"
+                )
+
+    def align(self, k: int, shifts: np.ndarray) -> None:
+        """Cut the exposures of scene k to what they share, once rolled by whole (rows, columns)."""
+        starts = shifts.max(axis=0) - shifts
+        height, width = np.array(self[k][0].shape[:2]) - np.ptp(shifts, axis=0)
+        if min(height, width) < self._min_size:
+            raise InputError(
+                f"the exposures of {self.scenes[k].name} are shifted and share {max(0, width)} x "
+                f"{max(0, height)} pixels, and crops are cut from {self._min_size} on a side: "
+                "take a smaller --crop or remove the scene"
+            )
+        for n, (top, left) in enumerate(starts, self._first[k]):
+            self._parts[n] = np.s_[top : top + height, left : left + width]
+
+    def halve(self, last: bool) -> None:
+        """Of the picture alone keep the part to train on, or the last strip, to validate with."""
+        height, width = self[0][0].shape[:2]
+        longer = max(height, width)
+        strip = longer - max(self._min_size, longer // VALIDATION_EVERY)
+        if strip < self._min_size:
+            raise InputError(
+                f"{self._exposures[0]} has {width} x {height} pixels: alone, to train on one part "
+                f"and validate with another, it needs {2 * self._min_size} on a side: take a "
+                "smaller --crop, or more pictures"
+            )
+        span = slice(strip, None) if last else slice(strip)
+        self._parts[0] = (slice(None), span) if width > height else (span, slice(None))
+
+    def exposure(self, n: int) -> np.ndarray:
+        """Return exposure n of all scenes', the part of it that is taken."""
+        return self._cached[n][self._parts.get(n, ...)]
+
+    def _read(self, n: int) -> np.ndarray:
+        exposure = self._exposures[n]
+        image = read_picture(exposure.path, exposure.page or 0).color
+        if image.dtype.kind == "f" and (missing := np.sum(~np.isfinite(image[..., 0]))):
+            raise InputError(
+                f"{exposure} has {missing} values that are no numbers: remove it from its scene"
+            )
+        return np.ascontiguousarray(image[..., :1] if self.grey else image)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, k: int) -> "Exposures":
+        return Exposures(self, range(self._first[k], self._first[k + 1]))
+
+
+class Exposures(Sequence):
+    """The exposures of one scene, decoded when asked for."""
+
+    def __init__(self, scenes: Scenes, numbers: range):
+        self._scenes = scenes
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._scenes.exposure(self._numbers[i])
+
+
+def training_scenes(
+    folder: Path, crop_size: int, span: Range | None = None, neighbours: int | None = None
+) -> tuple[Scenes, Scenes]:
+    """Open a folder's scenes for training and validation, split by scene; grey if all are.
+
+    Without a range given it is measured on some of the exposures to train on.
+    """
+    parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
+    return _seen_alike(parts, span, neighbours)
+
+
+def training_exposures(path: Path, size: int, span: Range | None = None) -> tuple[Scenes, Scenes]:
+    """Open single exposures, each a scene of its own, as `training_scenes` does.
+
+    They are the pictures of a folder, or a file, and pages of stacks. Of a picture alone, a strip
+    at the bottom or the right, `size` pixels wide or an eighth of it, is for validation.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side that crops are made from.
+
+    Raises
+    ------
+    InputError
+        For a folder without pictures, or too few pixels; it names the file.
+    """
+    exposures = find_exposures(*([path] if path.is_file() else find_pictures(path)))
+    scenes = [Scene(str(exposure), (exposure,)) for exposure in exposures]
+    alone = len(scenes) == 1
+    parts = [Scenes(part, size) for part in ([scenes] * 2 if alone else split(scenes))]
+    parts = _seen_alike(parts, span)
+    if alone:
+        for part, last in zip(parts, (False, True), strict=True):
+            part.halve(last)
+    return parts
+
+
+def _seen_alike(
+    parts: list[Scenes], span: Range | None, neighbours: int | None = None
+) -> tuple[Scenes, ...]:
+    """Have the parts of a data set seen in one way, by what is in the first."""
+    training = parts[0]
+    grey = not any(3 in part.colors for part in parts)
+    for part in parts:
+        part.grey, part.neighbours = grey, neighbours
+    step = -(-len(training._exposures) // MEASURED)
+    some = (training._cached[n] for n in range(0, len(training._exposures), step))
+    span = span or ranges.measure(some)
+    for part in parts:
+        part.span = span
+    return tuple(parts)

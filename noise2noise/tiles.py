@@ -1,0 +1,98 @@
+"""An image of any size through a network, in overlapping tiles where it is large."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from noise2noise import ranges
+from noise2noise.ranges import Range
+
+SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
+# An output pixel depends on input pixels at most this far away. A 3x3 convolution at level l,
+# where a pixel stands for 2^l, sees 2^l further: 1 + 1 + 2 + 4 + 8 + 16 + 32 in the encoder,
+# 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
+# The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
+HALO = 160
+MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
+
+
+def restore(
+    model,
+    image: np.ndarray,
+    max_tile: int = MAX_TILE,
+    advance: Callable[[float], None] | None = None,
+    span: Range | None = None,
+) -> np.ndarray:
+    """Restore an image of any size.
+
+    A network for grey images restores the channels of others one by one.
+
+    It is reflect-padded to a multiple of 32 and cropped back. Large images go through in
+    tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
+    is that of the whole image at once up to rounding, in bounded memory.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Or anything with its `predict_on_batch` and `output_shape`.
+    image : (height, width, channels)
+        float32, about [0, 1], and may go beyond; or integers; or, with a range, any type.
+    max_tile : int
+        Pixels on a tile's side, more than twice `HALO`.
+    advance : callable, optional
+        Called with the number of pixels done after each tile.
+    span : (float, float), optional
+        The values that the network shall take for 0 and 1 (`ranges`); default: the type's.
+
+    Returns
+    -------
+    (height, width, channels)
+        float32, not clipped; or, for an image of integers, clipped and rounded to its type; with
+        a range, of the image's type.
+    """
+    height, width, channels = image.shape
+    if model.output_shape[-1] == 1 < channels:
+        parts = (image[..., k : k + 1] for k in range(channels))
+        share = advance and (lambda n: advance(n / channels))
+        parts = [restore(model, part, max_tile, share, span) for part in parts]
+        return np.concatenate(parts, axis=2)
+    floats = span is None and image.dtype.kind == "f"
+    result = np.empty(image.shape, np.float32 if floats else image.dtype)
+    for rows, kept_rows in _spans(height, max_tile):
+        for columns, kept_columns in _spans(width, max_tile):
+            tile = image[rows.start : rows.stop, columns.start : columns.stop]
+            padding = [
+                (0, len(span) - n) for span, n in zip((rows, columns), tile.shape, strict=False)
+            ]
+            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
+            seen = ranges.to_network(tile, span)
+            restored = np.asarray(model.predict_on_batch(seen[None]))[0]
+            kept = np.s_[
+                kept_rows.start - rows.start : kept_rows.stop - rows.start,
+                kept_columns.start - columns.start : kept_columns.stop - columns.start,
+            ]
+            restored = ranges.from_network(restored[kept], tile[kept], span)
+            result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
+                restored
+            )
+            if advance:
+                advance(restored.shape[0] * restored.shape[1])
+    return result
+
+
+def _spans(length: int, max_tile: int) -> Iterator[tuple[range, range]]:
+    """Cut an axis into tiles of one size: yield (the tile, the part of it to keep).
+
+    Tiles start at multiples of 32; the last one may reach past the end, to be padded.
+    """
+    padded = -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    count = max(1, math.ceil((padded - 2 * HALO) / (max_tile - 2 * HALO)))
+    size = math.ceil((padded + (count - 1) * 2 * HALO) / count / SIZE_MULTIPLE) * SIZE_MULTIPLE
+    size = min(size, padded)
+    kept = 0
+    for number in range(count):
+        start = min(number * (size - 2 * HALO), padded - size)
+        stop = length if number == count - 1 else start + size - HALO
+        yield range(start, start + size), range(kept, stop)
+        kept = stop
