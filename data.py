@@ -65,8 +65,8 @@ class NoisyDataset(keras.utils.PyDataset):
         Processes that make the batches ahead, for accelerators; 0: whoever asks makes them.
     channels : int
         Of the images: 3, or 1 for grey ones.
-    large_crops : bool
-        Every second batch has a quarter as many crops, of twice the size (`NoisyPairs`).
+    large_from : int or None
+        Number of the batch from which on each has a quarter as many crops of twice the size.
 
     Raises
     ------
@@ -91,20 +91,19 @@ class NoisyDataset(keras.utils.PyDataset):
         shard: tuple[int, int] = (0, 1),
         workers: int = 0,
         channels: int = 3,
-        large_crops: bool = False,
+        large_from: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if isinstance(images, str | Path):
-            size = crop_size * (2 if large_crops else 1)
-            images = ImageFiles(find_pictures(Path(images)), min_size=size)
+            images = ImageFiles(find_pictures(Path(images)), min_size=crop_size)
         filter = FILTERS[filter] if isinstance(filter, str) else filter
         kind = CameraPairs if filter and filter.name == "camera" else self.kind
         self.pairs = kind(
             *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
             stream=VALIDATION if repeat else TRAINING,
             channels=channels,
-            large_crops=large_crops,
+            large_from=large_from,
         )
         self.steps = steps
         self.first_batch = first_batch
@@ -112,8 +111,9 @@ class NoisyDataset(keras.utils.PyDataset):
         process, processes = shard
         if batch_size % processes:
             raise InputError(f"a batch of {batch_size} cannot be shared by {processes} processes")
-        if large_crops and batch_size % (4 * processes):
-            raise InputError(f"a batch of {batch_size} has no quarter of large crops for each")
+        if large_from is not None and batch_size % (4 * processes):
+            each = "each process" if processes > 1 else "large crops"
+            raise InputError(f"a batch of {batch_size} has no quarter for {each}")
         part = batch_size // processes
         self._part = range(process * part, (process + 1) * part)
         self._worker_count = workers

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, runs
-from noise2noise.arguments import share
+from noise2noise.arguments import finite, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
 from noise2noise.filters import FILTERS
@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--range",
         nargs=2,
-        type=float,
+        type=finite,
         metavar=("LOW", "HIGH"),
         help="with --restore: the values that the network takes for 0 and 1 (default: the "
         "training's, or measured, where a picture has more than 8 bits)",

@@ -22,7 +22,15 @@ from pathlib import Path
 from download_BSDS300 import download_BSDS300
 from download_kodak import download_kodak
 from noise2noise import plan, runs
-from noise2noise.arguments import crop_size, existing_file, natural, plain_name, positive
+from noise2noise.arguments import (
+    crop_size,
+    existing_file,
+    finite,
+    natural,
+    plain_name,
+    positive,
+    share,
+)
 from noise2noise.datasets import (
     BSDS300,
     CAPTURED,
@@ -48,6 +56,7 @@ REPORTS = {  # the options' values where neither they nor --minutes are given, t
     "learning_rate": 1e-4,
     "schedule": "constant",
     "clip_norm": None,
+    "large_crops": 0.0,
 }
 OTHERWISE = (
     "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
@@ -64,6 +73,8 @@ def main() -> int:
     backend.keep_freed_memory()
     processes = backend.join_processes()
     start = load_unet(args.start_from) if args.start_from else None
+    if start and start.output_shape[-1] < args.channels:
+        raise InputError(f"{args.start_from} is for grey pictures, and these are in colour")
     # Once to train it, fused, and once to save it as it is in Table 1.
     build = partial(build_unet, args.channels, args.channels)
     if args.minutes:
@@ -110,9 +121,8 @@ def open_images(args: argparse.Namespace):
 
     Exposures that are all grey make it a grey training.
     """
-    largest = args.crop * (2 if args.large_crops else 1)
     if args.filter in REAL_NOISE:
-        path, options = Path(args.dataset), (largest, args.range, args.neighbours)
+        path, options = Path(args.dataset), (args.crop, args.range, args.neighbours)
         training, validation, noise_floor = open_exposures(args.filter, path, *options)
         args.channels = 1 if training.grey else 3
         args.range = training.span
@@ -124,7 +134,7 @@ def open_images(args: argparse.Namespace):
             download_BSDS300(BSDS300)
     except InputError as error:
         raise InputError(f"{error}. {OTHERWISE}") from None
-    return *training_images(args.dataset, largest, args.seed, args.grey), None
+    return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
 def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
@@ -133,7 +143,8 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
 
     earlier = None if args.fresh else runs.read_settings(run_folder(args))
     if earlier and earlier["settings"].get("minutes") == args.minutes:
-        vars(args).update({key: earlier["settings"][key] for key in plan.PLANNED})
+        kept = runs.ADDED | earlier["settings"]
+        vars(args).update({key: kept[key] for key in plan.PLANNED})
         return
     vars(args).update(plan.recipe(backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
 
@@ -195,8 +206,14 @@ def make_batches(args: argparse.Namespace, training, validation, processes):
     else:
         size |= {"filter": args.filter, "clean_targets": args.clean_targets}
         make = NoisyDataset
-    large = {"large_crops": args.large_crops}
-    return make(training, **size, **large, **steps), make(validation, **size, **validation_steps)
+    if args.large_crops:
+        steps["large_from"] = args.steps * small_crop_epochs(args)
+    return make(training, **size, **steps), make(validation, **size, **validation_steps)
+
+
+def small_crop_epochs(args: argparse.Namespace) -> int:
+    """Return the epochs before those on large crops."""
+    return args.epochs - round(args.large_crops * args.epochs)
 
 
 def compile_model(args: argparse.Namespace, build: Callable, start, precision: str):
@@ -216,8 +233,6 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
     model = build()
     if start:
-        if start.output_shape[-1] < args.channels:
-            raise InputError(f"{args.start_from} is for grey pictures, and these are in colour")
         start_from(model, start)
     model = fuse(model)
     optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
@@ -253,11 +268,13 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
         while run.epoch < args.epochs:
             # An epoch that was interrupted is finished first, by a fit of its own.
             batches.first_batch = run.epoch * args.steps + run.step
+            small = small_crop_epochs(args)
+            end = args.epochs if run.epoch >= small else small  # Keras wants one size in a fit
             model.fit(
                 batches,
                 validation_data=validation_batches,
                 initial_epoch=run.epoch,
-                epochs=run.epoch + 1 if run.step else args.epochs,
+                epochs=run.epoch + 1 if run.step else end,
                 steps_per_epoch=args.steps - run.step,
                 shuffle=False,  # the data set shuffles itself
                 callbacks=watching,
@@ -371,9 +388,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--large-crops",
-        action="store_true",
-        help="every second step takes a quarter as many crops of twice the size, without which "
-        "long trainings break down on large pictures",
+        type=share,
+        metavar="SHARE",
+        help="of the epochs, at the end, on a quarter as many crops of twice the size, without "
+        "which long trainings break down on large pictures (0)",
     )
     add(
         "--optimizer",
@@ -417,7 +435,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--range",
         nargs=2,
-        type=float,
+        type=finite,
         metavar=("LOW", "HIGH"),
         help="captured, single: the values that the network takes for 0 and 1 (default: of 8 bits "
         "0 to 255, of more as measured)",
@@ -475,6 +493,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--range is for {' and '.join(REAL_NOISE)}")
     if args.range and args.range[0] >= args.range[1]:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
+    if args.large_crops and args.batch % 4:
+        parser.error("--large-crops takes a quarter of --batch, which must be a multiple of 4")
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m

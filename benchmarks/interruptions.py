@@ -46,9 +46,9 @@ class Training:
         self.folder = folder
         self.log = folder / "steps.log"
         folder.mkdir()
-        arguments = f"--epochs {EPOCHS} --steps {STEPS} --batch 2 --crop 32 --name run"
+        arguments = f"--epochs {EPOCHS} --steps {STEPS} --batch 4 --crop 32 --name run"
         self.arguments = ["gaussian", pictures, *arguments.split(), "--output-dir", folder]
-        self.arguments += ["--checkpoint-steps", str(EVERY)]
+        self.arguments += ["--checkpoint-steps", str(EVERY), "--large-crops", "0.5"]
 
     def start(self) -> subprocess.Popen:
         # The log's name stands in sys.argv[0], which argparse does not look at.

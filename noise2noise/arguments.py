@@ -1,6 +1,7 @@
 """What command-line arguments may be: converters for argparse, whose errors say what is wrong."""
 
 import argparse
+import math
 from pathlib import Path
 
 from noise2noise.tiles import SIZE_MULTIPLE
@@ -23,6 +24,13 @@ def natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
     return value
 
 

@@ -40,10 +40,10 @@ class NoisyPairs:
         Of two with one seed and different streams, no batch has a draw in common.
     channels : int
         Of the images: 3, or 1 for grey ones.
-    large_crops : bool
-        Every second batch has a quarter as many crops, of twice the size. On crops of 64 pixels
-        alone the U-Net's innermost layers see 2x2 values and the padding around them, never what
-        is between, and long trainings break down on larger pictures.
+    large_from : int or None
+        Number of the batch from which on each has a quarter as many crops, of twice the size. On
+        crops of 64 pixels the U-Net's innermost layers see 2x2 values and the padding around
+        them, never what is between: trained so alone for long, it breaks down on larger pictures.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class NoisyPairs:
         seed: int = 0,
         stream: int = TRAINING,
         channels: int = 3,
-        large_crops: bool = False,
+        large_from: int | None = None,
     ):
         self.images = images
         self.filter = filter
@@ -69,7 +69,7 @@ class NoisyPairs:
         self.seed = seed
         self.stream = stream
         self.channels = channels
-        self.large_crops = large_crops
+        self.large_from = large_from
         count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
         # decoding: crops come from a window of so many images, which moves on.
@@ -88,7 +88,7 @@ class NoisyPairs:
         return range(part.start // 4, part.stop // 4) if self._is_large(number) else part
 
     def _is_large(self, number: int) -> bool:
-        return self.large_crops and number % 2 == 1
+        return self.large_from is not None and number >= self.large_from
 
     def shapes(self, number: int, crops: int) -> list[tuple[int, ...]]:
         """Return the shapes of the arrays of so many crops of batch `number`."""
@@ -159,7 +159,13 @@ class NoisyPairs:
         return corrupted, *((clean, 1) if self.clean_targets else self._corrupt(clean, target_rng))
 
     def _cut(self, rng: np.random.Generator, size: int, *images: np.ndarray) -> list[np.ndarray]:
-        """Cut the same random part of each image, turned and flipped alike, to float32."""
+        """Cut the same random part of each image, turned and flipped alike, to float32.
+
+        Images that are smaller go on as mirrored.
+        """
+        if missing := max(0, size - min(images[0].shape[:2])):
+            sides = ((0, missing), (0, missing), (0, 0))
+            images = [np.pad(image, sides, mode="symmetric") for image in images]
         top, left = (rng.integers(n - size + 1) for n in images[0].shape[:2])
         turns, flip = rng.integers(4), rng.integers(2)
         crops = []
@@ -212,11 +218,7 @@ class CameraPairs(NoisyPairs):
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         shot = camera.draw_camera(crop_rng, grey=self.channels == 1)
-        image = self.images[k]
-        scene_size = camera.scene_size(shot, size)
-        if missing := max(0, scene_size - min(image.shape[:2])):  # small ones go on as mirrored
-            image = np.pad(image, ((0, missing), (0, missing), (0, 0)), mode="symmetric")
-        (scene,) = self._cut(crop_rng, scene_size, image)
+        (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
         noise = camera.draw_noise(shot, input_rng)
         target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
         return *camera.two_exposures(

@@ -8,7 +8,7 @@ from noise2noise.errors import InputError
 
 # What most was learned with in equal times, among what results/README.md lists: many small steps.
 # A GPU takes about as long for a few crops as for many.
-RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None}
+RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None, "large_crops": 0.15}
 ON_CPU = {"batch": 4, "learning_rate": 1e-3}
 ON_GPU = {"batch": 64, "learning_rate": 2e-3}
 PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes stands for

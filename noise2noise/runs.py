@@ -46,7 +46,7 @@ ADDED = {
     "range": None,
     "neighbours": None,
     "minutes": None,
-    "large_crops": False,
+    "large_crops": 0.0,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 
@@ -151,8 +151,10 @@ class Run:
 
     def _check_epochs(self, earlier: dict, epochs: int) -> None:
         """Refuse another number of epochs where the run would not be the one it was begun as."""
-        if earlier["schedule"] != "constant" or earlier["loss"] == "l0":
-            what = "learning rate" if earlier["schedule"] != "constant" else "loss"
+        what = "learning rate" if earlier["schedule"] != "constant" else ""
+        what = what or ("loss" if earlier["loss"] == "l0" else "")
+        if what or earlier.get("large_crops"):
+            what = what or "crops' size"
             raise InputError(
                 f"{self.folder} was planned for {earlier['epochs']} epochs, not {epochs}, and its "
                 f"{what} depends on their number: train the finished network further under "

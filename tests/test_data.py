@@ -44,21 +44,28 @@ def test_a_batch_is_float32_pairs_and_bernoulli_has_weights(pictures, filter):
 
 
 @pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "camera"])
-def test_every_second_batch_is_of_large_crops_where_that_is_asked_for(pictures, filter):
-    usual, mixed = batches(pictures, filter), batches(pictures, filter, large_crops=True)
-    for i in range(4):
-        if i % 2:
-            assert [array.shape[:3] for array in mixed[i]] == [(1, 64, 64)] * len(mixed[i])
-            assert mixed[i][0].std() > 0.01
-        else:
-            for a, b in zip(mixed[i], usual[i], strict=True):
-                np.testing.assert_array_equal(a, b)
+def test_crops_are_large_from_a_batch_on(pictures, filter):
+    usual, large = batches(pictures, filter), batches(pictures, filter, large_from=2)
+    for i in range(2):
+        for a, b in zip(large[i], usual[i], strict=True):
+            np.testing.assert_array_equal(a, b)
+    for i in range(2, 4):
+        assert [array.shape[:3] for array in large[i]] == [(1, 64, 64)] * len(large[i])
+        assert large[i][0].std() > 0.01
+
+
+def test_large_crops_of_small_pictures_go_on_as_mirrored():
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    options = {"batch_size": 4, "crop_size": 32, "clean_targets": True, "large_from": 0}
+    target = NoisyDataset([image], "gaussian", **options)[0][1]
+    assert target.shape == (1, 64, 64, 3)
+    np.testing.assert_allclose(np.unique(target), np.unique(image) / np.float32(255))
 
 
 def test_a_batch_without_a_quarter_for_each_process_has_no_large_crops(pictures):
     batches(pictures, shard=(1, 2))
     with pytest.raises(InputError, match="a batch of 4 has no quarter"):
-        batches(pictures, shard=(1, 2), large_crops=True)
+        batches(pictures, shard=(1, 2), large_from=0)
 
 
 def test_input_and_target_are_two_draws_of_one_crop_with_strengths_of_their_own(pictures):
@@ -121,7 +128,7 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("filter", "options"), [("bernoulli", {}), ("text", {}), ("bernoulli", {"large_crops": True})]
+    ("filter", "options"), [("bernoulli", {}), ("text", {}), ("bernoulli", {"large_from": 4})]
 )
 def test_processes_make_the_same_stream(pictures, filter, options):
     expected = [batches(pictures, filter, **options)[i] for i in range(12)]

@@ -393,6 +393,8 @@ def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
     assert (tmp_path / "b/a.tif").read_bytes() != (tmp_path / "c/a.tif").read_bytes()
     done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
     assert "LOW must be below HIGH" in done.stderr
+    done = call_script(*command, "--output", tmp_path / "d", "--range", 0, "nan", check=2)
+    assert "nan is no finite number" in done.stderr
 
 
 class Unchanged:
