@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def main() -> None:
     for name in args.names:
         (trained,) = find_models(*name.split("-", 1))
         model = infer.load_model(trained.path)
-        restorers[name] = lambda image, model=model: restore(model, image)
+        restorers[name] = partial(restore, model, keep_means=True)
     restorers |= peers()
     widths = [max(12, len(name)) for name in restorers]
 

@@ -94,7 +94,7 @@ def expect(model) -> dict[str, np.ndarray]:
 def before_and_after(model, noisy: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     if model.output_shape[-1] == 1 and (true == true[..., :1]).all():
         noisy, true = noisy[..., :1], true[..., :1]
-    return metrics.psnr(noisy, true), metrics.psnr(restore(model, noisy), true)
+    return metrics.psnr(noisy, true), metrics.psnr(restore(model, noisy, keep_means=True), true)
 
 
 def flat_error(model) -> float:
@@ -103,7 +103,7 @@ def flat_error(model) -> float:
     for value in FLAT:
         noise = np.random.default_rng(0).standard_normal((256, 256, model.output_shape[-1]))
         noisy = np.float32(value + noise * SIGMA / 255)
-        errors.append(abs(float(restore(model, noisy).mean() / noisy.mean()) - 1))
+        errors.append(abs(float(restore(model, noisy, keep_means=True).mean() / noisy.mean()) - 1))
     return max(errors)
 
 

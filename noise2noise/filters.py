@@ -210,7 +210,8 @@ class Filter:
     Training draws a strength uniformly from `training`, for input and target each; tests
     use `test`, and a sheet of samples also `weak` and `strong`. `mask`, where there is
     one, gives the pixels on which a corrupted target says anything at all. `loss` is what
-    `train_model.py` takes where none is asked for: the report's L2, but for impulse.
+    `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
+    `zero_mean` leaves a picture's local means as they are.
     """
 
     name: str
@@ -222,19 +223,20 @@ class Filter:
     strong: float
     mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
     loss: str = "l2"
+    zero_mean: bool = False
 
 
 FILTERS = {
     filter.name: filter
     for filter in (
-        Filter("gaussian", "σ", gaussian, (0, 50), test=25, weak=5, strong=50),
+        Filter("gaussian", "σ", gaussian, (0, 50), test=25, weak=5, strong=50, zero_mean=True),
         # Kept off 0: below one photon a target's variance is above 1, and a single such
         # crop would outweigh the rest of its batch in the L2 loss.
-        Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5),
+        Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
         Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5),
         # Training draws whole cameras (`camera.draw_camera`), and noise in this range.
-        Filter("camera", "a", camera.corrupt, camera.SHOT, test=5e-3, weak=5e-4, strong=2e-2),
+        Filter("camera", "a", camera.corrupt, camera.SHOT, 5e-3, 5e-4, 2e-2, zero_mean=True),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
     )
 }

@@ -30,6 +30,11 @@ class Trained:
     grey: bool = False
     span: Range | None = None
 
+    @property
+    def zero_mean(self) -> bool:
+        """Whether the noise that it was trained for leaves local means as they are."""
+        return self.filter is None or self.filter.zero_mean
+
 
 def find_models(
     filter: str | None = None,

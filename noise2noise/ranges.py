@@ -12,7 +12,7 @@ import numpy as np
 
 Range = tuple[float, float]
 
-PERCENTILES = 0.1, 99.9  # of the values, taken for 0 and 1: a few hot or dead pixels don't count
+PERCENTILES = 0.1, 99.5  # of the values, taken for 0 and 1: hot pixels and stars do not count
 USED = 0.25  # share of its type's range from which on a picture keeps that
 # What a network sees at most. Brighter than any noise within the range, near enough to it that one
 # pixel does not change its surroundings, as far as the network sees.

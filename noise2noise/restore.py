@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,8 @@ def restore_file(
             picture = file.read(n)
             if picture.pixels.dtype.kind == "f":
                 missing += int(np.sum(~np.isfinite(picture.pixels)))
-            pixels = restore_picture(model, picture, span, lambda n: progress.advance(tiles, n))
+            advance = partial(progress.advance, tiles)
+            pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
@@ -146,12 +148,14 @@ def restore_picture(
     picture: Picture,
     span: Range | None = None,
     advance: Callable[[float], None] | None = None,
+    keep_means: bool = True,
 ) -> np.ndarray:
     """Restore a picture of any kind: return its pixels, of its shape and type.
 
     Grey ones go through a network for colours three times over; channels that are neither
     grey nor RGB one by one. What is no number (NaN, infinite) stays, and the network sees
-    the nearest number in its place.
+    the nearest number in its place. Local means are kept (`tiles.restore`), unless the noise
+    changes them.
     """
     if picture.colors not in (1, 3):
         parts = [
@@ -159,15 +163,14 @@ def restore_picture(
             for k in range(picture.colors)
         ]
         share = advance and (lambda n: advance(n / len(parts)))
-        restored = [restore_picture(model, part, span, share) for part in parts]
+        restored = [restore_picture(model, part, span, share, keep_means) for part in parts]
         return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
     missing = ~np.isfinite(color) if color.dtype.kind == "f" else np.zeros((), bool)
-    if not missing.any():
-        return picture.with_color(restore(model, color, MAX_TILE, advance, span))
-    restored = restore(model, ranges.fill(color, missing), MAX_TILE, advance, span)
-    return picture.with_color(np.where(missing, color, restored))
+    seen = ranges.fill(color, missing) if missing.any() else color
+    restored = restore(model, seen, MAX_TILE, advance, span, keep_means)
+    return picture.with_color(np.where(missing, color, restored) if missing.any() else restored)
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from noise2noise import ranges
+from noise2noise.means import LocalMeans
 from noise2noise.ranges import Range
 
 SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
@@ -14,6 +15,7 @@ SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the i
 # 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
 # The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
 HALO = 160
+STRIP = 64  # rows whose means are put right at a time
 MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
 
 
@@ -23,6 +25,7 @@ def restore(
     max_tile: int = MAX_TILE,
     advance: Callable[[float], None] | None = None,
     span: Range | None = None,
+    keep_means: bool = False,
 ) -> np.ndarray:
     """Restore an image of any size.
 
@@ -44,6 +47,9 @@ def restore(
         Called with the number of pixels done after each tile.
     span : (float, float), optional
         The values that the network shall take for 0 and 1 (`ranges`); default: the type's.
+    keep_means : bool
+        Give the restored image the local means of the noisy one (`means`): for noise whose mean
+        is zero, where a network's small errors of brightness shall not stay.
 
     Returns
     -------
@@ -55,10 +61,15 @@ def restore(
     if model.output_shape[-1] == 1 < channels:
         parts = (image[..., k : k + 1] for k in range(channels))
         share = advance and (lambda n: advance(n / channels))
-        parts = [restore(model, part, max_tile, share, span) for part in parts]
+        parts = [restore(model, part, max_tile, share, span, keep_means) for part in parts]
         return np.concatenate(parts, axis=2)
     floats = span is None and image.dtype.kind == "f"
-    result = np.empty(image.shape, np.float32 if floats else image.dtype)
+    kind = np.float32 if floats else image.dtype
+    if keep_means:  # until they are known; what 8 bits are made of needs no more than 16
+        means = LocalMeans(image.shape)
+        black, white = _ends(image.dtype, span)
+        kind = np.float16 if image.dtype == np.uint8 else np.float32
+    result = np.empty(image.shape, kind)
     for rows, kept_rows in _spans(height, max_tile):
         for columns, kept_columns in _spans(width, max_tile):
             tile = image[rows.start : rows.stop, columns.start : columns.stop]
@@ -72,13 +83,35 @@ def restore(
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
             ]
-            restored = ranges.from_network(restored[kept], tile[kept], span)
+            restored = restored[kept]
+            if keep_means:
+                at_ends = tile[kept] == black, tile[kept] == white
+                means.add(kept_rows.start, kept_columns.start, seen[kept], restored, *at_ends)
+            else:
+                restored = ranges.from_network(restored, tile[kept], span)
             result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
                 restored
             )
             if advance:
                 advance(restored.shape[0] * restored.shape[1])
-    return result
+    if not keep_means:
+        return result
+    means.finish()
+    corrected = result if floats else np.empty(image.shape, image.dtype)
+    for start in range(0, height, STRIP):
+        strip = slice(start, min(height, start + STRIP))
+        restored = result[strip] + means.rows(strip.start, strip.stop)
+        corrected[strip] = ranges.from_network(restored, image[strip], span)
+    return corrected
+
+
+def _ends(dtype: np.dtype, span: Range | None) -> tuple[float, float]:
+    """Return the values of a type at which noise is cut off: NaN where it is not.
+
+    In a range of their own, small integers are counts, among which 0 is one like others.
+    """
+    white = np.iinfo(dtype).max if dtype.kind in "iu" else np.nan
+    return (0 if dtype.kind == "u" and span is None else np.nan), white
 
 
 def _spans(length: int, max_tile: int) -> Iterator[tuple[range, range]]:

@@ -277,8 +277,8 @@ def test_measured_ranges_are_robust_and_8_bits_have_none():
     twelve[0, :3] = 65_535, 0, 65_535
     low, high = ranges.measure([twelve])
     assert 95 < low < 110
-    assert 3990 < high < 4000
-    assert ranges.measure([twelve // 32, twelve]) == pytest.approx((low / 32, high), abs=4)
+    assert 3970 < high < 4000
+    assert ranges.measure([twelve // 32, twelve]) == pytest.approx((low / 32, high), abs=20)
     assert ranges.measure([twelve * 8]) is None  # more than a quarter of 16 bits
     assert ranges.measure([(twelve // 32).astype(np.uint8)]) is None
     assert ranges.measure([twelve / np.float32(4095)])[1] == pytest.approx(high / 4095)

@@ -1,0 +1,81 @@
+"""Local means: noise of zero mean leaves them as they are, so restored pictures keep them.
+
+A network's errors of brightness are alike over large areas, most of all where it has seen little:
+near black, in starry skies, in a microscope's background. There the mean of the noisy picture
+itself knows better, since little noise is left in a mean of thousands of pixels. What restoring
+took away or added is averaged, and given back.
+
+Noise that is cut off at black has a mean above zero, at white below: there the noisy picture's
+mean is a bound only, so that it may darken what is near black, and not lighten it.
+"""
+
+import numpy as np
+
+from noise2noise.ranges import LIMITS
+
+BLOCK = 8  # pixels on a side that are averaged first; tiles begin at multiples of it
+SIGMA = 2.0  # blocks, of a Gaussian window: of the noise in it 1/57 is left
+CUT_OFF = 0.01  # share of values at an end of their type, from which the mean is that bound
+
+
+class LocalMeans:
+    """The mean difference of a noisy image of some shape and the restored one, around each pixel.
+
+    Values are the network's, about [0, 1].
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        height, width, channels = shape
+        self._width = width
+        blocks = (-(-height // BLOCK), -(-width // BLOCK), channels)
+        self._sums = np.zeros((4, *blocks), np.float32)  # counts, differences, black, white
+
+    def add(self, top: int, left: int, seen, restored, black=False, white=False) -> None:
+        """Take in a part of the image; `black` and `white` say where noise is cut off.
+
+        `top` and `left`, where the part lies, are multiples of `BLOCK`. What is so far out that
+        the network sees it at `LIMITS` only, hot pixels and stars, does not count.
+        """
+        inside = (seen > LIMITS[0]) & (seen < LIMITS[1])
+        parts = (inside, inside * (seen - restored), inside & black, inside & white)
+        height, width = (-(-n // BLOCK) for n in seen.shape[:2])
+        place = np.s_[top // BLOCK :, left // BLOCK :]
+        sides = [(0, -n % BLOCK) for n in seen.shape[:2]]
+        for sums, part in zip(self._sums, parts, strict=True):
+            part = np.pad(part.astype(np.float32), (*sides, (0, 0)))
+            part = part.reshape(height, BLOCK, width, BLOCK, -1).sum(axis=(1, 3))
+            sums[place][:height, :width] = part
+
+    def finish(self) -> None:
+        """Average what was taken in; then `rows` returns it."""
+        counts, differences, black, white = (_smooth(_smooth(s, 0), 1) for s in self._sums)
+        counts = np.maximum(counts, 1e-3)
+        mean = differences / counts
+        lighter = np.maximum(mean, 0) * np.exp(-black / counts / CUT_OFF)
+        self._mean = lighter + np.minimum(mean, 0) * np.exp(-white / counts / CUT_OFF)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return what some rows of the restored image lack: float32 (rows, width, channels)."""
+        rows = _between(self._mean, np.arange(start, stop), 0)
+        return _between(rows, np.arange(self._width), 1)
+
+
+def _smooth(blocks: np.ndarray, axis: int) -> np.ndarray:
+    """Return Gaussian sums along an axis; beyond its ends there is nothing."""
+    reach = int(3 * SIGMA)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SIGMA) ** 2)
+    blocks = np.moveaxis(blocks, axis, 0)
+    padded = np.pad(blocks, ((reach, reach), *[(0, 0)] * (blocks.ndim - 1)))
+    sums = sum(
+        np.float32(w) * padded[i : i + len(blocks)] for i, w in enumerate(weights / weights.sum())
+    )
+    return np.moveaxis(sums, 0, axis)
+
+
+def _between(blocks: np.ndarray, pixels: np.ndarray, axis: int) -> np.ndarray:
+    """Interpolate linearly at pixels between the middles of blocks, along an axis."""
+    places = np.clip((pixels + 0.5) / BLOCK - 0.5, 0, blocks.shape[axis] - 1)
+    first = places.astype(int)
+    second = np.minimum(first + 1, blocks.shape[axis] - 1)
+    share = np.float32(places - first).reshape([-1 if k == axis else 1 for k in range(blocks.ndim)])
+    return blocks.take(first, axis) * (1 - share) + blocks.take(second, axis) * share

@@ -1,0 +1,79 @@
+"""Restored pictures keep the local means of noisy ones, where the noise has zero mean."""
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+import infer
+from noise2noise.networks import find_models
+from noise2noise.ranges import measure
+from noise2noise.tiles import restore
+
+
+class Darkening:
+    """A network that takes the noise away and gets brightness wrong, more so where it is dark."""
+
+    output_shape = (None, None, None, 3)
+
+    @staticmethod
+    def predict_on_batch(images):
+        smooth = images.mean((1, 2), keepdims=True)
+        return np.broadcast_to(0.9 * smooth + 0.03, images.shape)
+
+
+class Flat(Darkening):
+    def __init__(self, value):
+        self.value = value
+
+    def predict_on_batch(self, images):
+        return np.full_like(images, self.value)
+
+
+def flat(value, size=(200, 301, 3), seed=0):
+    noise = np.random.default_rng(seed).standard_normal(size, np.float32)
+    return np.float32(value + noise * 25 / 255)
+
+
+@pytest.mark.parametrize("value", [0, 0.02, 0.5, 1])
+def test_flat_areas_keep_their_mean(value):
+    noisy = flat(value)
+    restored = restore(Darkening(), noisy, keep_means=True)
+    assert abs(restore(Darkening(), noisy).mean() - noisy.mean()) > 0.002
+    assert abs(restored.mean() - noisy.mean()) < 1e-4
+    assert np.abs(restored - value).max() < 0.03  # and little of the noise comes back
+
+
+def test_where_noise_is_cut_off_at_black_the_mean_darkens_only_and_at_white_lightens_only():
+    dark = np.uint8(np.rint(np.clip(flat(0), 0, 1) * 255))  # its mean is 10, the scene's 0
+    for noisy, sign in ((dark, 1), (255 - dark, -1)):
+        means = {}
+        for level in (3, 40):
+            network = Flat(level / 255 if sign > 0 else 1 - level / 255)
+            means[level] = restore(network, noisy, keep_means=True).mean()
+        assert means[3] == (3 if sign > 0 else 252)
+        assert abs(means[40] - noisy.mean()) < 0.5
+
+
+def test_means_are_those_of_the_whole_image_in_tiles_too():
+    noisy = flat(0.4, (700, 500, 3))
+    whole = restore(Flat(0.5), noisy, keep_means=True)
+    tiled = restore(Flat(0.5), noisy, max_tile=384, keep_means=True)
+    np.testing.assert_allclose(whole, tiled, atol=1e-6)
+
+
+def test_the_sky_between_stars_keeps_its_mean_and_loses_its_noise():
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:256, :256]
+    sky = np.full((256, 256), 1000.0)
+    for _ in range(15):
+        peak, (top, left) = 10 ** rng.uniform(2, 4.6), rng.uniform(0, 256, 2)
+        sky += peak * np.exp(-((y - top) ** 2 + (x - left) ** 2) / 8)
+    noisy = np.uint16(np.rint(rng.poisson(sky) + rng.normal(0, 8, sky.shape)))[..., None]
+    (trained,) = find_models("camera", "bsds300", folders=[REPOSITORY / "pretrained"])
+    network = infer.load_model(trained.path)
+    image, empty = np.repeat(noisy, 3, axis=2), sky < 1001
+    restored = restore(network, image, span=measure([noisy]), keep_means=True)[..., 0]
+    assert abs(restored[empty].mean() / 1000 - 1) < 0.002
+    assert restored[empty].std() < 0.25 * noisy[..., 0][empty].std()
+    errors = [np.sqrt(np.mean((values - sky) ** 2)) for values in (restored, noisy[..., 0])]
+    assert errors[0] < 0.5 * errors[1]
