@@ -92,6 +92,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.range and args.range[0] >= args.range[1]:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
+    if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
+        parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
     if args.restore and not args.output:
         parser.error("--restore needs --output DIR, where the restored files go")
     args.output = args.output or runs.RUNS

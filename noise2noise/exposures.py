@@ -17,6 +17,7 @@ from noise2noise.ranges import Range, to_network
 from noise2noise.scenes import Scenes, training_exposures, training_scenes
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
+FAR_BRIGHTNESS = 0.25  # difference of the means, of the range, from which they are refused
 MAX_MOVED = 1.5  # pixels from which parts of aligned exposures are warned of
 FAR = 64.0  # pixels of a shift from which exposures are refused
 ALIKE = 0.5  # correlation of two exposures' details, but for noise, from which they show one scene
@@ -112,6 +113,11 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
         for i in range(1, count):
             first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
             brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
+            if abs(other.mean() - first.mean()) > FAR_BRIGHTNESS:
+                raise InputError(
+                    f"{scene.exposures[i]} is much darker or brighter than {scene.exposures[0]}: "
+                    "exposures of a scene are of one kind and depth, and no slices of a volume"
+                )
             if i % (count // MOVING + 1) == 0 or count == 2:
                 moved = moved or _moves_inside(first, other)
             noise.append(float(np.mean((first - other) ** 2)) / 2)
@@ -123,7 +129,7 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
             if farthest == farthest:
                 left = np.hypot(*np.ptp(shifts - whole, axis=0))
                 found = f"shift {farthest:.1f} pixels"
-                found += f", aligned to {left:.1f}" if whole.any() else ""
+                found += f", aligned but for {left:.1f}" if whole.any() else ""
             out(
                 f"{kind} scene {scene.name}: {count} exposures, brightness within "
                 f"{brightness:.1%}, {found}, noise {255 * floors[-1] ** 0.5:.1f}/255"
@@ -164,6 +170,8 @@ def check_independence(scenes: Scenes, out=print) -> None:
         measured.append(noise_correlation(image))
     _warn_of_clipping(clipped[1], clipped[0], out)
     measured = [value for value in measured if value == value]
+    if not measured and not any(np.ptp(scenes[k][0]) for k in range(len(scenes))):
+        raise InputError(f"{scenes.scenes[0].name} has one value only: there is no noise to learn")
     if not measured:
         out("the pictures hold no noise whose correlation could be measured")
         return

@@ -56,22 +56,29 @@ class Fits(PictureFile):
         bits = header["BITPIX"]
         kind = np.dtype(f">{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}")
         shutil.copyfile(self.path, target)
+        ends = []
         with target.open("r+b") as file:
             file.seek(place)
             for pixels in pages:
                 stored = pixels[..., 0]
+                ends += [float(end(stored)) for end in (np.nanmin, np.nanmax)]
                 if (factor, zero) != (1, 0):
                     stored = (stored.astype(np.float64) - zero) / factor
                 if kind.kind != "f" and stored.dtype.kind == "f":
-                    ends = np.iinfo(kind)
-                    whole = np.rint(np.clip(stored, ends.min, ends.max))
+                    whole = np.rint(np.clip(stored, np.iinfo(kind).min, np.iinfo(kind).max))
                     stored = np.where(np.isfinite(stored), whole, header.get("BLANK", 0))
                 file.write(np.ascontiguousarray(stored, kind))
-        if {"CHECKSUM", "DATASUM"} & set(header):
-            self._sum_up(target)
+        if {"CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX"} & set(header):
+            self._sum_up(target, min(ends), max(ends))
 
-    def _sum_up(self, target: Path) -> None:
+    def _sum_up(self, target: Path, low: float, high: float) -> None:
+        """Put right the cards that say what the values are."""
         from astropy.io import fits
 
         with fits.open(target, mode="update", do_not_scale_image_data=True) as file:
-            file[self._number].add_checksum()
+            hdu = file[self._number]
+            for card, end in (("DATAMIN", low), ("DATAMAX", high)):
+                if card in hdu.header and np.isfinite(end):
+                    hdu.header[card] = end
+            if {"CHECKSUM", "DATASUM"} & set(hdu.header):
+                hdu.add_checksum()

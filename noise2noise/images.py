@@ -168,6 +168,8 @@ class Eight(PictureFile):
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
             self.lost.append("CMYK became RGB")
+        elif source.mode in ("1", "P", "PA"):
+            self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
         options["quality"] = QUALITY
         if self.format == "JPEG":
             sampling = JpegImagePlugin.get_sampling(source)

@@ -75,7 +75,7 @@ def find_models(
         raise InputError(
             f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
             f"train it with python train_model.py {filter or 'gaussian'} "
-            f"{dataset or ('FOLDER' if filter in REAL_NOISE else 'kodak')}"
+            f"{'FOLDER' if filter in REAL_NOISE else dataset or 'kodak'}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
 
@@ -102,7 +102,10 @@ def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
     if picked and trained.name in CAMERA_NETWORKS:
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if grey and not trained.grey:
-        return f"{kind}, and {trained.name} was trained on colour pictures only"
+        return (
+            f"{kind}, and {trained.name}, trained on colour pictures only, does little to it: "
+            "leave out the network's name"
+        )
     if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
         return (
             "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "

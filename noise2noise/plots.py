@@ -70,7 +70,7 @@ def chart1(
         axes[1].axhline(noise_floor, color="grey", linestyle="--", label="noise of the targets")
         axes[1].legend()
         title += (
-            "\nThe targets are noisy: in validation a perfect network would be on the dashed line "
+            "\nThe targets are noisy: in validation a perfect network would be on the dashed line\n"
             "(in training it can be below it, by learning their noise by heart)"
         )
     figure.suptitle(title, fontsize=10)

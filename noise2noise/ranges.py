@@ -49,12 +49,13 @@ def sample(image: np.ndarray) -> np.ndarray:
 
 
 def fits(images: Iterable[np.ndarray], span: Range) -> bool:
-    """Whether a range suits images: most values are within `LIMITS`, and they differ."""
+    """Whether a range suits images: the median lies in it, most values within `LIMITS`."""
     seen = np.concatenate([to_network(sample(image), span) for image in images])
-    low, high = (
-        np.percentile(seen[np.isfinite(seen)], (5, 95)) if np.isfinite(seen).any() else LIMITS
-    )
-    return LIMITS[0] < low and high < LIMITS[1] and np.ptp(seen) > 0.01
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return True
+    low, middle, high = np.percentile(seen, (5, 50, 95))
+    return LIMITS[0] < low and high < LIMITS[1] and -0.05 < middle < 1.05 and np.ptp(seen) > 0.01
 
 
 def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:

@@ -16,6 +16,9 @@ from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import MAX_TILE, restore
 
+EACH = "each page's own"
+ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
+
 
 def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> dict[Path, Path]:
     """Map each file to make in `output` to its picture; folders are searched to the bottom.
@@ -45,9 +48,7 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             made[target] = path
     there = [target for target in made if target.exists()]
     if there and not overwrite:
-        print(
-            f"{len(there)} files are there already and kept, {there[0]} first: --overwrite redoes"
-        )
+        print(f"{there[0]} is there already and kept ({len(there)} in all): --overwrite redoes")
         made = {target: path for target, path in made.items() if target not in there}
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")
@@ -83,6 +84,8 @@ def restore_file(
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
     if span:
         print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
+    elif origin == EACH:
+        print(f"{file.path}{stack}: each page's range differs, and is measured", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
     missing = 0
@@ -93,12 +96,15 @@ def restore_file(
             picture = file.read(n)
             if picture.pixels.dtype.kind == "f":
                 missing += int(np.sum(~np.isfinite(picture.pixels)))
+            own = (
+                ranges.measure([picture.pixels[..., : picture.colors]]) if origin == EACH else span
+            )
             advance = partial(progress.advance, tiles)
-            pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
+            pixels = restore_picture(model, picture, own, advance, trained.zero_mean)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
-                compare(picture, pixels, span, figure)
+                compare(picture, pixels, own, figure)
             # A large picture is let go of before another one like it is encoded.
             picture = None
             yield pixels
@@ -112,7 +118,7 @@ def restore_file(
     finally:
         progress.remove_task(tiles)
     if missing:
-        print(f"{file.path}: {missing} values that are no numbers stay as they are", flush=True)
+        print(f"{file.path}: what is no number stays ({missing} values)", flush=True)
     if file.lost:
         print(f"{file.path}: {', '.join(file.lost)}", flush=True)
 
@@ -123,7 +129,7 @@ def choose_range(
     """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
     That is the range given; or, for captured networks, that of their training; or, of more than
-    8 bits, what is measured on some of the file's pages.
+    8 bits, what is measured on some of the file's pages; on `EACH` where theirs differ.
     """
     if given:
         return tuple(given), "given"
@@ -133,13 +139,17 @@ def choose_range(
     values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
     if trained.filter is None and trained.span:
         if not ranges.fits(values, trained.span):
-            print(
-                f"warning: the values of {file.path} are not like those of {trained.span[0]:g} to "
-                f"{trained.span[1]:g} that {trained.name} was trained on: give its own with --range"
+            raise InputError(
+                f"the values of {file.path} are not like those of {trained.span[0]:g} to "
+                f"{trained.span[1]:g} that {trained.name} was trained on: give theirs with --range"
             )
         return trained.span, "that of the training"
     if trained.filter is None and values[0].dtype.kind == "u":
         return None, ""
+    spans = [ranges.measure([some]) for some in values]
+    widths = [span[1] - span[0] for span in spans if span]
+    if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
+        return None, EACH
     return ranges.measure(values), "measured"
 
 

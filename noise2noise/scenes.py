@@ -16,6 +16,7 @@ from noise2noise.errors import InputError
 from noise2noise.images import SUFFIXES, find_pictures, open_file, read_picture
 from noise2noise.ranges import Range
 
+MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
 MEASURED = 32  # exposures, at most, that the range of their values is measured on
 
 
@@ -154,7 +155,7 @@ class Scenes:
     InputError
         On creation where a scene's exposures differ in size or are smaller than `min_size`, or
         are neither grey nor RGB; where they share less, aligned; on access for damaged contents
-        or what is no number.
+        or few numbers (for what is none stands the nearest one).
     """
 
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
@@ -229,10 +230,10 @@ class Scenes:
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
         image = read_picture(exposure.path, exposure.page or 0).color
-        if image.dtype.kind == "f" and (missing := np.sum(~np.isfinite(image[..., 0]))):
-            raise InputError(
-                f"{exposure} has {missing} values that are no numbers: remove it from its scene"
-            )
+        if image.dtype.kind == "f" and (missing := ~np.isfinite(image)).any():
+            if missing.mean() > MAX_MISSING:
+                raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
+            image = ranges.fill(image, missing)
         return np.ascontiguousarray(image[..., :1] if self.grey else image)
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ class Tiff(PictureFile):
             self.pages = len(self._file.pages)
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
-            self.deep = self.dtype is None or self.dtype.itemsize > 1
+            self.deep = self.dtype != np.uint8
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:

@@ -138,7 +138,7 @@ def test_a_handheld_burst_is_aligned_by_whole_pixels_and_cut_to_what_it_shares(t
         whole = read_picture(tmp_path / f"burst/{k}.png").pixels
         inside = np.s_[23 - top : 23 - top + 151, 41 - left : 41 - left + 154]
         np.testing.assert_array_equal(burst[k], whole[inside])
-    assert re.search(r"shift 21\.8 pixels, aligned to 0\.[01],", lines[0])
+    assert re.search(r"shift 21\.8 pixels, aligned but for 0\.[01],", lines[0])
     assert "aligned" not in lines[1]
     assert scenes[1][0].shape == (160, 180, 3)
     assert not any(line.startswith("warning") for line in lines)
@@ -158,7 +158,9 @@ def test_what_is_left_of_a_shift_below_half_a_pixel_is_said(folder):
     lines = []
     align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     assert "half: 2 exposures" in lines[0]
-    shift, left = map(float, re.search(r"shift (\S+) pixels, aligned to (\S+),", lines[0]).groups())
+    shift, left = map(
+        float, re.search(r"shift (\S+) pixels, aligned but for (\S+),", lines[0]).groups()
+    )
     assert shift == pytest.approx(4.3, abs=0.15)
     assert left == pytest.approx(0.3, abs=0.15)
 
@@ -329,7 +331,7 @@ def test_neighbours_in_time_are_pairs(stacks):
     for far, shift in ((None, 22), (1, 2)):
         scenes = Scenes([scene])
         scenes.neighbours = far
-        assert f"shift {shift}.0 pixels, aligned to 0.0" in check_lines(scenes)[0]
+        assert f"shift {shift}.0 pixels, aligned but for 0.0" in check_lines(scenes)[0]
         assert scenes[0][0].shape == (96, 96 - 22, 1 if scenes.grey else 3)
     scenes = Scenes([scene])  # not aligned: whole pages tell by their sums which they are
     for far, pairs in ((1, 22), (2, 42), (None, 132)):
@@ -362,12 +364,28 @@ def test_slices_of_a_volume_are_no_exposures(tmp_path):
     assert "do not show the same scene" in line
 
 
-def test_what_is_no_number_is_refused_for_training(stacks):
+def test_for_a_few_values_that_are_no_numbers_the_nearest_stand_and_many_are_refused(stacks):
     pages = tifffile.imread(stacks / "one.tif").astype(np.float32)
     pages[3, :2, :2] = np.nan
     tifffile.imwrite(stacks / "one.tif", pages)
-    with pytest.raises(InputError, match=r"one\.tif, page 4, has 4 values that are no numbers"):
+    scenes = Scenes(find_scenes(stacks))
+    (k,) = (k for k, scene in enumerate(scenes.scenes) if scene.name == "one.tif")
+    image = scenes[k][3][..., 0]
+    assert np.isfinite(image).all()
+    assert image[0, 0] in (pages[3, 2, 0], pages[3, 0, 2])
+    pages[3, : len(pages[3]) * 2 // 3] = np.nan
+    tifffile.imwrite(stacks / "one.tif", pages)
+    with pytest.raises(InputError, match=r"one\.tif, page 4, holds 67% no numbers"):
         check_lines(Scenes(find_scenes(stacks)))
+
+
+def test_exposures_of_other_depths_are_none_of_the_scene(folder):
+    rng = np.random.default_rng(1)
+    clean = dead_leaves(rng, size=96) // 2 + 127
+    for exposure in range(2):
+        expose(folder / f"other/{exposure}.png", clean // (1 + 3 * exposure), rng)
+    with pytest.raises(InputError, match=r"1\.png is much darker or brighter than"):
+        align_exposures(Scenes(find_scenes(folder)), out=print)
 
 
 def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
@@ -389,10 +407,11 @@ def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
     done = call_script(
         *("infer.py", "captured", "stacks", "--models", tmp_path / "r", "--output", tmp_path / "o"),
         *("--restore", stacks / "one.tif", other, eight),
+        check=2,
     )
     assert f"one.tif (6 pages): range {low:g} to {high:g}, that of the training" in done.stdout
-    assert done.stdout.count("warning") == 1
-    assert f"values of {other} are not like those of {low:g} to {high:g}" in done.stdout
+    line = one_error_line(done)
+    assert f"values of {other} are not like those of {low:g} to {high:g}" in line
     assert f"{eight}: range" not in done.stdout
     after = tifffile.imread(tmp_path / "o/one.tif")
     assert (after.dtype, after.shape) == (np.uint16, (6, 96, 96))

@@ -348,7 +348,7 @@ def test_odd_files_end_in_a_result_or_in_one_line_that_names_them(project, tmp_p
     }
     assert "extensions.fits: 1 further images stay as they are" in done.stdout
     assert np.isnan(read["nan.tif"]).all()
-    assert "nan.tif: 1600 values that are no numbers stay" in done.stdout
+    assert "nan.tif: what is no number stays (1600 values)" in done.stdout
     assert np.isfinite(read["wild.tif"]).all()
     assert np.abs(read["wild.tif"]).max() < 2e30
     np.testing.assert_allclose(read["flat.tif"], 7, rtol=0.01)

@@ -148,9 +148,12 @@ def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name):
 def test_pictures_without_noise_to_measure_are_said():
     lines = []
     flat = np.full((200, 200, 3), 255, np.uint8)
+    with pytest.raises(InputError, match=r"0\.png has one value only"):
+        check_independence(Singles(flat), out=lines.append)
+    flat[0, 0] = 0
     check_independence(Singles(flat), out=lines.append)
-    assert "100% of the values of 0.png are at the end" in lines[0]
-    assert lines[1:] == ["the pictures hold no noise whose correlation could be measured"]
+    assert "100% of the values of 0.png are at the end" in lines[-2]
+    assert lines[-1:] == ["the pictures hold no noise whose correlation could be measured"]
 
 
 def test_from_one_noisy_picture_to_its_restored_file_with_two_commands(tmp_path):
