@@ -173,9 +173,13 @@ class CapturedDataset(NoisyDataset):
 
 
 class SingleDataset(CapturedDataset):
-    """Batches of `(input, target)` sub-sampled from one exposure, of scenes of one each."""
+    """Batches of `((region, chosen), target)`, of scenes of one exposure each (`SinglePairs`)."""
 
     kind = SinglePairs
+
+    def __getitem__(self, i: int):
+        region, chosen, target = super().__getitem__(i)
+        return (region, chosen), target
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ from noise2noise.datasets import (
     KODAK,
     NAMES,
     REAL_NOISE,
+    SINGLE,
     fingerprint,
     training_images,
 )
@@ -235,6 +236,10 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
     if start:
         start_from(model, start)
     model = fuse(model)
+    if args.filter == SINGLE:
+        from noise2noise.neighbours import NeighbourModel
+
+        model = NeighbourModel(model)
     optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
     losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": callbacks.AnnealedL0()}
     model.compile(

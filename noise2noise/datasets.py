@@ -17,7 +17,8 @@ from noise2noise.images import find_pictures, luminance, open_file, read_rgb
 NAMES = ("kodak", "bsds300", "deadleaves")
 CAPTURED = "captured"
 # They stand where a filter does: real exposures, of which there is no clean picture.
-REAL_NOISE = (CAPTURED, "single")
+SINGLE = "single"
+REAL_NOISE = CAPTURED, SINGLE
 DATA = Path(__file__).resolve().parent.parent / "data"
 KODAK = DATA / "kodak"
 BSDS300 = DATA / "BSDS300"

@@ -202,15 +202,24 @@ class SinglePairs(NoisyPairs):
     """One exposure, sub-sampled twice: two random neighbours of each cell of 2 x 2 pixels.
 
     The random neighbour sub-sampling of Neighbor2Neighbor (Huang et al., CVPR 2021), from regions
-    of twice the crop's size; of `scenes.Scenes` of one exposure each.
+    of twice the crop's size; of `scenes.Scenes` of one exposure each. A batch is `(region, chosen,
+    target)`: `chosen` (crops, size, size) says which of `NEIGHBOURS` of each cell are input and
+    target, so that the input can be cut from the region, and the region be restored whole
+    (`neighbours`).
     """
+
+    def shapes(self, number: int, crops: int) -> list[tuple[int, ...]]:
+        """Return the shapes of the arrays of so many crops of batch `number`."""
+        size, channels = self.size(number), self.channels
+        region, chosen = (crops, 2 * size, 2 * size, channels), (crops, size, size)
+        return [region, chosen, (*chosen, channels)]
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         (region,) = self._cut(crop_rng, 2 * size, self.images[k][0])
         cells = region.reshape(size, 2, size, 2, -1).swapaxes(1, 2).reshape(size, size, 4, -1)
-        chosen = NEIGHBOURS[input_rng.integers(len(NEIGHBOURS), size=(size, size))]
-        pair = np.take_along_axis(cells, chosen[..., None], axis=2)
-        return pair[:, :, 0], pair[:, :, 1], 1
+        chosen = input_rng.integers(len(NEIGHBOURS), size=(size, size))
+        second = NEIGHBOURS[chosen, 1][..., None, None]
+        return region, chosen, np.take_along_axis(cells, second, axis=2)[:, :, 0]
 
 
 class CameraPairs(NoisyPairs):

@@ -339,7 +339,7 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
         alone = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
         np.testing.assert_allclose(alone / np.iinfo(pixels.dtype).max, value, atol=0.004)
     done = call_script(*command[:1], "gaussian", *command[1:], "--output", tmp_path / "named")
-    assert "grey, and gaussian-small trained on colour pictures only, does little" in done.stdout
+    assert "grey, and gaussian-small, trained on colour pictures only, does little" in done.stdout
     assert "pictures with gaussian-small, into" in done.stdout
 
 

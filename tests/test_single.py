@@ -1,20 +1,25 @@
 """Single exposures: pairs from one picture, the noise's independence measured, and trained on."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tifffile
-from conftest import SMALL, call_script, one_error_line, write_png16
+from conftest import REPOSITORY, SMALL, call_script, one_error_line, write_png16
 from PIL import Image
 
 from data import SingleDataset
+from model import build_unet
 from noise2noise import camera
 from noise2noise.backend import keras
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import check_independence, noise_correlation
 from noise2noise.images import luminance, read_picture
+from noise2noise.neighbours import GAMMA, NeighbourModel, sub_sample
 from noise2noise.scenes import Scene, training_exposures
 
 
@@ -37,7 +42,10 @@ def test_input_and_target_are_neighbours_in_the_same_cell_and_any_two_come_up(tm
     places(tmp_path)
     training, _ = training_exposures(tmp_path, 128, (0, 65535))
     dataset = SingleDataset(training, batch_size=8, crop_size=64, steps=2)
-    inputs, targets = dataset[0]
+    (region, chosen), targets = dataset[0]
+    inputs, seconds = map(np.asarray, sub_sample(region, chosen))
+    np.testing.assert_array_equal(seconds, targets)
+    assert region.shape == (8, 128, 128, 3)
     assert inputs.shape == targets.shape == (8, 64, 64, 3)
     directions = set()
     for pair in zip(inputs, targets, strict=True):
@@ -51,9 +59,37 @@ def test_input_and_target_are_neighbours_in_the_same_cell_and_any_two_come_up(tm
         assert len(np.unique(values[..., 0])) == 2 * 64 * 64  # no cell has a pixel of another's
         assert max(np.ptp(rows), np.ptp(columns)) <= 127
     assert directions == {(0, 1), (0, -1), (1, 0), (-1, 0)}
-    for again, array in zip(dataset[0], (inputs, targets), strict=True):
+    for again, array in zip(dataset[0][0], (region, chosen), strict=True):
         np.testing.assert_array_equal(again, array)
-    assert not np.array_equal(dataset[1][0], inputs)
+    assert not np.array_equal(dataset[1][0][0], region)
+
+
+@pytest.mark.parametrize("backend", ["here", pytest.param("jax", marks=pytest.mark.slow)])
+def test_the_loss_is_neighbor2neighbors(backend):
+    """Against its formula, by hand; on JAX in a process of its own."""
+    if backend == "jax":
+        code = "import test_single as t; t.test_the_loss_is_neighbor2neighbors('here')"
+        environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(REPOSITORY)}
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, check=True)
+        return
+    rng = np.random.default_rng(0)
+    y = rng.random((2, 64, 64, 1), np.float32)
+    chosen = rng.integers(8, size=(2, 32, 32)).astype(np.float32)
+    unet = build_unet(1, 1)
+    model = NeighbourModel(unet)
+    first, second = map(np.asarray, sub_sample(y, chosen))
+    model.compile(keras.optimizers.SGD(0.0), "mean_squared_error")
+    f_first, f_y = unet.predict_on_batch(first), unet.predict_on_batch(y)
+    a, b = map(np.asarray, sub_sample(f_y, chosen))
+    plain = np.mean((f_first - second) ** 2)
+    whole = plain + GAMMA * np.mean((f_first - second - (a - b)) ** 2)
+    batch = (y, chosen), second
+    assert model.test_on_batch(*batch) == pytest.approx(plain, rel=1e-4)
+    assert model.train_on_batch(*batch) == pytest.approx(whole, rel=1e-4)
+    model.compile(keras.optimizers.SGD(0.1), "mean_squared_error")
+    model.train_on_batch(*batch)
+    assert not np.allclose(unet.predict_on_batch(y), f_y)
 
 
 def test_grey_pictures_give_one_channel(tmp_path):
@@ -64,8 +100,9 @@ def test_grey_pictures_give_one_channel(tmp_path):
     training, validation = training_exposures(tmp_path, 128)
     assert training.grey
     assert (len(training), len(validation)) == (2, 1)
-    inputs, _ = SingleDataset(training, batch_size=2, crop_size=64, steps=1, channels=1)[0]
-    assert inputs.shape == (2, 64, 64, 1)
+    (region, _), target = SingleDataset(training, batch_size=2, steps=1, channels=1)[0]
+    assert region.shape == (2, 128, 128, 1)
+    assert target.shape == (2, 64, 64, 1)
 
 
 def test_pages_of_stacks_are_single_exposures_too(tmp_path):
