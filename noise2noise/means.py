@@ -15,6 +15,8 @@ from noise2noise.ranges import LIMITS
 
 BLOCK = 8  # pixels on a side that are averaged first; tiles begin at multiples of it
 SIGMA = 2.0  # blocks, of a Gaussian window: of the noise in it 1/57 is left
+WINDOW = 6  # blocks that the window reaches
+REACH = (WINDOW + 2) * BLOCK  # pixels
 CUT_OFF = 0.01  # share of values at an end of their type, from which the mean is that bound
 
 
@@ -46,26 +48,27 @@ class LocalMeans:
             part = part.reshape(height, BLOCK, width, BLOCK, -1).sum(axis=(1, 3))
             sums[place][:height, :width] = part
 
-    def finish(self) -> None:
-        """Average what was taken in; then `rows` returns it."""
-        counts, differences, black, white = (_smooth(_smooth(s, 0), 1) for s in self._sums)
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return what some rows of the restored image lack: float32 (rows, width, channels).
+
+        It takes that all rows up to `REACH` further on were taken in.
+        """
+        first, last = max(0, start // BLOCK - WINDOW - 1), stop // BLOCK + WINDOW + 2
+        sums = self._sums[:, first:last]
+        counts, differences, black, white = (_smooth(_smooth(part, 0), 1) for part in sums)
         counts = np.maximum(counts, 1e-3)
         mean = differences / counts
         lighter = np.maximum(mean, 0) * np.exp(-black / counts / CUT_OFF)
-        self._mean = lighter + np.minimum(mean, 0) * np.exp(-white / counts / CUT_OFF)
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return what some rows of the restored image lack: float32 (rows, width, channels)."""
-        rows = _between(self._mean, np.arange(start, stop), 0)
+        mean = lighter + np.minimum(mean, 0) * np.exp(-white / counts / CUT_OFF)
+        rows = _between(mean, np.arange(start, stop) - first * BLOCK, 0)
         return _between(rows, np.arange(self._width), 1)
 
 
 def _smooth(blocks: np.ndarray, axis: int) -> np.ndarray:
     """Return Gaussian sums along an axis; beyond its ends there is nothing."""
-    reach = int(3 * SIGMA)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SIGMA) ** 2)
+    weights = np.exp(-0.5 * (np.arange(-WINDOW, WINDOW + 1) / SIGMA) ** 2)
     blocks = np.moveaxis(blocks, axis, 0)
-    padded = np.pad(blocks, ((reach, reach), *[(0, 0)] * (blocks.ndim - 1)))
+    padded = np.pad(blocks, ((WINDOW, WINDOW), *[(0, 0)] * (blocks.ndim - 1)))
     sums = sum(
         np.float32(w) * padded[i : i + len(blocks)] for i, w in enumerate(weights / weights.sum())
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from noise2noise import ranges
-from noise2noise.means import LocalMeans
+from noise2noise.means import REACH, LocalMeans
 from noise2noise.ranges import Range
 
 SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
@@ -15,7 +15,7 @@ SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the i
 # 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
 # The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
 HALO = 160
-STRIP = 64  # rows whose means are put right at a time
+STRIP = 64  # rows that are brought to the picture's own values at a time
 MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
 
 
@@ -64,13 +64,12 @@ def restore(
         parts = [restore(model, part, max_tile, share, span, keep_means) for part in parts]
         return np.concatenate(parts, axis=2)
     floats = span is None and image.dtype.kind == "f"
-    kind = np.float32 if floats else image.dtype
-    if keep_means:  # until they are known; what 8 bits are made of needs no more than 16
-        means = LocalMeans(image.shape)
-        black, white = _ends(image.dtype, span)
-        kind = np.float16 if image.dtype == np.uint8 else np.float32
-    result = np.empty(image.shape, kind)
+    result = np.empty(image.shape, np.float32 if floats else image.dtype)
+    means = LocalMeans(image.shape) if keep_means else None
+    black, white = _ends(image.dtype, span)
+    waiting, done = np.empty((0, width, channels), np.float32), 0  # rows that lack their means
     for rows, kept_rows in _spans(height, max_tile):
+        restored = np.empty((len(kept_rows), width, channels), np.float32)
         for columns, kept_columns in _spans(width, max_tile):
             tile = image[rows.start : rows.stop, columns.start : columns.stop]
             padding = [
@@ -78,31 +77,28 @@ def restore(
             ]
             tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
             seen = ranges.to_network(tile, span)
-            restored = np.asarray(model.predict_on_batch(seen[None]))[0]
+            part = np.s_[:, kept_columns.start : kept_columns.stop]
             kept = np.s_[
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
             ]
-            restored = restored[kept]
-            if keep_means:
+            restored[part] = np.asarray(model.predict_on_batch(seen[None]))[0][kept]
+            if means:
                 at_ends = tile[kept] == black, tile[kept] == white
-                means.add(kept_rows.start, kept_columns.start, seen[kept], restored, *at_ends)
-            else:
-                restored = ranges.from_network(restored, tile[kept], span)
-            result[kept_rows.start : kept_rows.stop, kept_columns.start : kept_columns.stop] = (
-                restored
-            )
+                place = kept_rows.start, kept_columns.start
+                means.add(*place, seen[kept], restored[part], *at_ends)
             if advance:
-                advance(restored.shape[0] * restored.shape[1])
-    if not keep_means:
-        return result
-    means.finish()
-    corrected = result if floats else np.empty(image.shape, image.dtype)
-    for start in range(0, height, STRIP):
-        strip = slice(start, min(height, start + STRIP))
-        restored = result[strip] + means.rows(strip.start, strip.stop)
-        corrected[strip] = ranges.from_network(restored, image[strip], span)
-    return corrected
+                advance(len(kept_rows) * len(kept_columns))
+        waiting = np.concatenate((waiting, restored))
+        known = kept_rows.stop - (REACH if means and kept_rows.stop < height else 0)
+        for start in range(done, known, STRIP):
+            strip = slice(start, min(known, start + STRIP))
+            restored = waiting[strip.start - done : strip.stop - done]
+            if means:
+                restored += means.rows(strip.start, strip.stop)
+            result[strip] = ranges.from_network(restored, image[strip], span)
+        waiting, done = waiting[known - done :], known
+    return result
 
 
 def _ends(dtype: np.dtype, span: Range | None) -> tuple[float, float]:
