@@ -94,6 +94,14 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
     if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
         parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
+    if args.restore and (args.score is not None or args.image or args.strength is not None):
+        parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
+    if args.strength is not None:
+        if args.filter not in FILTERS:
+            parser.error("--strength is one filter's: name it, as in infer.py gaussian")
+        below = 1 if FILTERS[args.filter].symbol == "p" else np.inf
+        if not 0 < args.strength < below:
+            parser.error(f"--strength must be above 0{' and below 1' * (below == 1)}")
     if args.restore and not args.output:
         parser.error("--restore needs --output DIR, where the restored files go")
     args.output = args.output or runs.RUNS

@@ -8,8 +8,6 @@ finds one. The module knows nothing of noise, data or training.
 
 from pathlib import Path
 
-import numpy as np
-
 from noise2noise.backend import keras
 from noise2noise.errors import InputError
 
@@ -103,8 +101,8 @@ def start_from(model: keras.Model, start: keras.Model) -> None:
             if "dec_conv1c" in variable.path:
                 weights[i] = weight.mean(-1, keepdims=True)
             elif weight.shape != variable.shape:  # the picture is the last of what is read
-                others, picture = np.split(weight, [weight.shape[2] - before], axis=2)
-                weights[i] = np.concatenate([others, picture.sum(2, keepdims=True)], axis=2)
+                others, picture = weight[:, :, :-before], weight[:, :, -before:]
+                weights[i] = keras.ops.concatenate([others, picture.sum(2, keepdims=True)], 2)
     model.set_weights(weights)
 
 

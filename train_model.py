@@ -85,7 +85,7 @@ def main() -> int:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
     batches, validation_batches = make_batches(args, training, validation, processes)
-    with backend.distribute(args.batch):
+    with backend.distribute(args.batch // 4 if args.large_crops else args.batch):
         model = compile_model(args, build, start, run.settings["precision"])
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
@@ -379,7 +379,7 @@ def parse_arguments() -> argparse.Namespace:
         type=positive(float),
         metavar="N",
         help="train for so long: it times some steps and plans --epochs, --steps, --batch, "
-        "--optimizer, --learning-rate, --schedule and --clip-norm",
+        "--optimizer, --learning-rate, --schedule, --clip-norm and --large-crops",
     )
     count("--epochs", help="(20)")
     count("--steps", help="per epoch (200)")
@@ -430,7 +430,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--grey",
         action="store_true",
-        help="train on the pictures' luminance, n = m = 1 (captured, single: where all are grey)",
+        help="train on the pictures' luminance, n = m = 1 (captured, single: by themselves)",
     )
     count(
         "--neighbours",
@@ -494,6 +494,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"{args.filter} has no clean targets")
     if args.filter != CAPTURED and args.neighbours:
         parser.error("--neighbours is for captured exposures")
+    if args.filter in REAL_NOISE and args.grey:
+        parser.error(f"{args.filter} is grey by itself where all exposures are: leave --grey out")
     if args.filter not in REAL_NOISE and args.range:
         parser.error(f"--range is for {' and '.join(REAL_NOISE)}")
     if args.range and args.range[0] >= args.range[1]:

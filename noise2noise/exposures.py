@@ -115,10 +115,11 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
             brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
             if abs(other.mean() - first.mean()) > FAR_BRIGHTNESS:
                 raise InputError(
-                    f"{scene.exposures[i]} is much darker or brighter than {scene.exposures[0]}: "
+                    f"{scene.exposures[i]} is much darker or brighter than "
+                    f"{scene.exposures[partners[i]]}: "
                     "exposures of a scene are of one kind and depth, and no slices of a volume"
                 )
-            if i % (count // MOVING + 1) == 0 or count == 2:
+            if i % (count // MOVING + 1) == 0:
                 moved = moved or _moves_inside(first, other)
             noise.append(float(np.mean((first - other) ** 2)) / 2)
         floors.append(float(np.mean(noise)))

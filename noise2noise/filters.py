@@ -209,7 +209,8 @@ class Filter:
 
     Training draws a strength uniformly from `training`, for input and target each; tests
     use `test`, and a sheet of samples also `weak` and `strong`. `mask`, where there is
-    one, gives the pixels on which a corrupted target says anything at all. `loss` is what
+    one, gives the pixels on which a corrupted target says anything at all, and training corrupts
+    by it alone, x times the mask. `loss` is what
     `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
     `zero_mean` leaves a picture's local means as they are.
     """

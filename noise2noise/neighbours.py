@@ -8,7 +8,8 @@ not learn is how f(y), the whole exposure restored, differs between the same pix
     (f(g1(y)) - g2(y))^2 + gamma (f(g1(y)) - g2(y) - (g1(f(y)) - g2(f(y))))^2,
 
 the paper's equation 6, f(y) without gradient. On grey 12-bit pictures the second term is worth
-0.4 dB after as many steps, which take nearly twice as long (results/README.md).
+0.4 dB after as many steps, which take nearly twice as long (results/README.md). It is squared
+whichever loss the first term has.
 """
 
 import numpy as np
@@ -52,6 +53,7 @@ class NeighbourModel(keras.Model):
     def __init__(self, unet: keras.Model):
         super().__init__(name=unet.name, dtype="float32")
         self.unet = unet
+        self._squared = keras.losses.MeanSquaredError()  # shared by devices as the first term is
         self.built = True
 
     @property
@@ -69,4 +71,4 @@ class NeighbourModel(keras.Model):
         exposure, chosen = x
         restored = ops.cast(ops.stop_gradient(self.unet(exposure)), "float32")
         first, second = sub_sample(restored, chosen)
-        return loss + GAMMA * ops.mean(ops.square(y_pred - y - (first - second)))
+        return loss + GAMMA * self._squared(y + first - second, y_pred)

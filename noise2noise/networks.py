@@ -12,7 +12,7 @@ from noise2noise.ranges import Range
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 CAMERA_NETWORKS = "camera-bsds300", "camera-bsds300-grey"  # for pictures in colour, and grey
-INDEPENDENT = "gaussian", "poisson"  # filters whose noise differs from pixel to pixel
+INDEPENDENT = "gaussian", "poisson"  # filters whose noise is independent from pixel to pixel
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ def find_models(
     for folder in folders:
         files |= {path.stem: path for path in folder.glob("*.keras")}
         files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
-    found = []
+    found, kinds = [], set()
     for name, path in files.items():
         training = runs.read_training(path)
         if not training and path.name == runs.MODEL:  # of a run that an older version finished
             training = (runs.read_settings(path.parent) or {}).get("settings", {})
         kind = training.get("filter", name.split("-")[0])
+        kinds.add(kind)
         # Without clean pictures there is nothing to show or score: these must be asked for.
         wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
@@ -67,7 +68,7 @@ def find_models(
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
             found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
-    if not found and filter is None and any(name.startswith(REAL_NOISE) for name in files):
+    if not found and filter is None and kinds & set(REAL_NOISE):
         raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
@@ -102,10 +103,8 @@ def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
     if picked and trained.name in CAMERA_NETWORKS:
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if grey and not trained.grey:
-        return (
-            f"{kind}, and {trained.name}, trained on colour pictures only, does little to it: "
-            "leave out the network's name"
-        )
+        way_out = "" if picked else ": leave out the network's name"
+        return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
         return (
             "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "

@@ -131,17 +131,18 @@ class NoisyPairs:
         # One stream each, so that crops and inputs are the same with clean targets.
         rng = np.random.default_rng((self.seed, epoch, index, self.stream))
         choice, *streams = rng.spawn(4)
-        return self._images(epoch, index, choice), streams
+        return self._images(number, choice), streams
 
-    def _images(self, epoch: int, index: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the indices of the images that batch `index` of `epoch` is cut from."""
+    def _images(self, number: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the indices of the images that batch `number` is cut from."""
+        crops = len(self.part(number, range(self.batch_size)))
         if not self.window:
             # The report's shuffled indices: an order per epoch, gone through again and again.
+            epoch, index = divmod(number, self.steps)
             order = self._order(epoch)
-            first = index * self.batch_size
-            return order[np.arange(first, first + self.batch_size) % len(order)]
-        crops = (epoch * self.steps + index) * self.batch_size + np.arange(self.batch_size)
-        places = crops // self.crops_per_image + rng.integers(self.window, size=self.batch_size)
+            return order[np.arange(index * crops, (index + 1) * crops) % len(order)]
+        places = (number * crops + np.arange(crops)) // self.crops_per_image
+        places += rng.integers(self.window, size=crops)
         if not hasattr(self.images, "__len__"):
             return places
         rounds, places = np.divmod(places, len(self.images))

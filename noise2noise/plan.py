@@ -62,7 +62,8 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     left = 60 * minutes - (time.monotonic() - started) - starting
     planned = length(left, step, epoch_end)
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:
-        enough = math.ceil(2 * (starting + LEAST_STEPS * step) / 60)
+        shortest = 60 * minutes - left + LEAST_STEPS * step + epoch_end
+        enough = math.ceil(1.2 * shortest / 60)
         raise InputError(
             f"--minutes {minutes:g} is too short here: starting takes {starting:.0f} seconds, "
             f"a step {step:.2g}; --minutes {enough} is enough"

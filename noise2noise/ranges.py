@@ -45,7 +45,8 @@ def measure(images: Iterable[np.ndarray]) -> Range | None:
 
 def sample(image: np.ndarray) -> np.ndarray:
     """Return no more than `SAMPLED` of an image's values, evenly from all of it."""
-    return image.reshape(-1)[:: -(-image.size // SAMPLED)]
+    step = -(-image.size // SAMPLED) | 1  # odd, to meet columns of all numbers
+    return image.reshape(-1, image.shape[-1])[::step].reshape(-1)  # of all channels
 
 
 def fits(images: Iterable[np.ndarray], span: Range) -> bool:
@@ -71,13 +72,15 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
 def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
     """Return what the network made of `values`, in their units, with what it did not see of them.
 
-    Integers are rounded, and clipped to what their type holds. Floats are of `values`' type.
+    Integers are rounded, and clipped to what their type holds. Floats are of `values`' type, or
+    as they are where there is no range.
     """
     kind = values.dtype
     if span is None and kind.kind == "f":
         return restored
     if span is None:
-        return np.rint(np.clip(restored, 0, 1) * np.float32(_top(kind))).astype(kind)
+        exact = np.float32 if kind.itemsize < 4 else np.float64
+        return np.rint(np.clip(restored, 0, 1) * exact(_top(kind))).astype(kind)
     scaled = _scaled(values, span)
     result = (restored + (scaled - np.clip(scaled, *LIMITS))) * (span[1] - span[0]) + span[0]
     if kind.kind == "f":

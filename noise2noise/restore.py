@@ -31,8 +31,9 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
-            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
-            inside = [path for path in inside if resolved not in path.resolve().parents]
+            inside = [path for path in sorted(given.rglob("[!.]*")) if path.is_file()]
+            if given.resolve() in resolved.parents:
+                inside = [path for path in inside if resolved not in path.resolve().parents]
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
             if not pictures:
                 raise InputError(f"{given} holds no image ({', '.join(SUFFIXES)})")
@@ -46,9 +47,9 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             if target.exists() and path.exists() and target.samefile(path):
                 raise InputError(f"{path} would be overwritten: give another --output")
             made[target] = path
-    there = [target for target in made if target.exists()]
+    there = {target for target in made if target.exists()}
     if there and not overwrite:
-        print(f"{there[0]} is there already and kept ({len(there)} in all): --overwrite redoes")
+        print(f"{min(there)} is there already and kept ({len(there)} in all): --overwrite redoes")
         made = {target: path for target, path in made.items() if target not in there}
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")

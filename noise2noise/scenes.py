@@ -98,7 +98,7 @@ def find_scenes(folder: Path) -> list[Scene]:
             pages = [""] if len(a) == 1 else [f", page {n + 1}" for n in range(len(a))]
             scenes += [Scene(name + page, pair) for page, *pair in zip(pages, a, b, strict=True)]
     else:
-        inside = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+        inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
         inside = {path: find_exposures(path) for path in sorted(inside)}
         scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
         if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
@@ -304,8 +304,15 @@ def _seen_alike(
     for part in parts:
         part.grey, part.neighbours = grey, neighbours
     step = -(-len(training._exposures) // MEASURED)
-    some = (training._cached[n] for n in range(0, len(training._exposures), step))
-    span = span or ranges.measure(some)
+    some = range(0, len(training._exposures), step)
+    kinds = {}
+    for part in parts:
+        for n in range(0, len(part._exposures), step):
+            kinds[part._cached[n].dtype] = part._exposures[n]
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise InputError(f"{first} holds {one} values and {second} {other}: give one kind of them")
+    span = span or ranges.measure(training._cached[n] for n in some)
     for part in parts:
         part.span = span
     return tuple(parts)

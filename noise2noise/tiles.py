@@ -73,7 +73,7 @@ def restore(
         for columns, kept_columns in _spans(width, max_tile):
             tile = image[rows.start : rows.stop, columns.start : columns.stop]
             padding = [
-                (0, len(span) - n) for span, n in zip((rows, columns), tile.shape, strict=False)
+                (0, len(side) - n) for side, n in zip((rows, columns), tile.shape, strict=False)
             ]
             tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
             seen = ranges.to_network(tile, span)

@@ -417,3 +417,13 @@ def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
     assert (after.dtype, after.shape) == (np.uint16, (6, 96, 96))
     done = call_script(*command, "--neighbours", 2, check=2)
     assert "neighbours 3 there, 2 now" in one_error_line(done)
+
+
+def test_files_of_two_depths_are_refused(folder):
+    rng = np.random.default_rng(0)
+    for exposure in range(2):
+        path = folder / f"eight/{exposure}.tif"
+        path.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(path, rng.integers(0, 256, (96, 96, 3)).astype(np.uint8))
+    with pytest.raises(InputError, match=r"holds \w+ values and .* \w+: give one kind"):
+        training_scenes(folder, 32)

@@ -331,8 +331,8 @@ def test_the_split_is_by_picture_and_fixed(pictures):
 def test_fresh_dead_leaves_come_without_end():
     dataset = NoisyDataset(DeadLeaves(0), "gaussian", batch_size=2, crop_size=64, steps=1000)
     early, late = (
-        dataset.pairs._images(0, 0, np.random.default_rng(0)),
-        dataset.pairs._images(1, 0, np.random.default_rng(0)),
+        dataset.pairs._images(0, np.random.default_rng(0)),
+        dataset.pairs._images(1000, np.random.default_rng(0)),
     )
     assert not set(early) & set(late)
     assert dataset[0][0].shape == (2, 64, 64, 3)
@@ -462,3 +462,12 @@ def test_python_data_py_shows_every_filter(tmp_path):
 def test_damaged_pictures_end_in_a_result_or_one_line():
     """60 of the 500 files that `python benchmarks/damaged_images.py` makes."""
     assert "no failure" in run_script("benchmarks/damaged_images.py", "--count", 60).stdout
+
+
+def test_large_crops_are_of_all_pictures_in_turn():
+    images = [np.full((64, 64, 3), 40 * k, np.uint8) for k in range(5)]
+    options = {"batch_size": 4, "crop_size": 32, "steps": 5, "clean_targets": True}
+    dataset = NoisyDataset(images, "gaussian", large_from=0, **options)
+    for epoch in range(2):
+        seen = [round(float(dataset[5 * epoch + i][1].mean() * 255 / 40)) for i in range(5)]
+        assert sorted(seen) == [0, 1, 2, 3, 4]

@@ -431,3 +431,15 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
     with images.open_file(tmp_path / "out" / name) as file:
         assert file.pages == 100
         np.testing.assert_allclose(file.read(99).pixels[..., 0], pages[99], atol=1e-5)
+
+
+def test_a_range_is_that_of_all_channels():
+    image = np.zeros((1000, 1000, 3), np.uint16)
+    image[..., 1] = np.linspace(0, 4000, 1000)
+    assert ranges.measure([image])[1] > 3900
+
+
+def test_white_of_32_bits_stays_white():
+    top = np.iinfo(np.uint32).max
+    white = np.full((32, 32, 3), top, np.uint32)
+    assert (ranges.from_network(np.float32(white / top), white) == top).all()

@@ -157,3 +157,18 @@ def test_a_bug_in_restoring_keeps_its_traceback_and_is_not_laid_on_the_picture(
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1] == "ValueError: a bug"
     assert "cannot be read" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--strength", 25), "--strength is one filter's"),
+        (("text", "--strength", 25), "--strength must be above 0 and below 1"),
+        (("poisson", "--strength", -1), "--strength must be above 0"),
+        (("--compare",), "are for --restore"),
+        (("--restore", "a.png", "--output", "b", "--score"), "leave out --score"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments, line):
+    done = call_script("infer.py", *arguments, check=2)
+    assert line in done.stderr.splitlines()[-1]

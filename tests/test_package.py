@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 SCRIPTS = {path.stem for path in REPOSITORY.glob("*.py")}
 MODULES = sorted((REPOSITORY / "noise2noise").glob("*.py"))
-WITH_KERAS = {"backend", "callbacks", "fused", "muon"}
+WITH_KERAS = {"backend", "callbacks", "fused", "muon", "neighbours"}
 
 
 def imported(source: str) -> set[str]:

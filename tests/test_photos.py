@@ -339,7 +339,7 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
         alone = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
         np.testing.assert_allclose(alone / np.iinfo(pixels.dtype).max, value, atol=0.004)
     done = call_script(*command[:1], "gaussian", *command[1:], "--output", tmp_path / "named")
-    assert "grey, and gaussian-small, trained on colour pictures only, does little" in done.stdout
+    assert "grey, and gaussian-small, trained on colour only, does little" in done.stdout
     assert "pictures with gaussian-small, into" in done.stdout
 
 
@@ -374,3 +374,16 @@ def test_a_jpeg_for_a_network_of_white_noise_gets_a_word(camera_networks, tmp_pa
     command = ("infer.py", "gaussian", "--models", camera_networks, "--restore", tmp_path / "a.jpg")
     done = call_script(*command, "--output", tmp_path / "out")
     assert "a.jpg is a JPEG, whose noise is not independent" in done.stdout
+
+
+def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_networks, tmp_path):
+    source = tmp_path / "scans/noisy"
+    source.mkdir(parents=True)
+    KINDS["rgb8.png"][0](source / "a.png")
+    (source / "._a.png").write_bytes(b"what macOS leaves beside it")
+    command = ("infer.py", "--models", camera_networks, "--restore", source)
+    done = call_script(*command, "--output", source.parent)
+    assert "restored 1 of 1 pictures" in done.stdout
+    assert (source.parent / "a.png").exists()
+    done = call_script(*command, "--output", source, check=2)
+    assert "a.png would be overwritten: give another --output" in one_error_line(done)
