@@ -113,7 +113,8 @@ def draw_camera() -> None:
 
     clean = astronaut()[CAMERA_PART]
     noisy = metrics.corrupt_for_score(FILTERS["camera"], clean, 0)
-    images = [metrics.to_8bit(noisy), metrics.to_8bit(restore(load("camera-bsds300"), noisy))]
+    noisy = metrics.to_8bit(noisy)
+    images = [noisy, restore(load("camera-bsds300"), noisy, keep_means=True)]
     shown = [*zip(images, ("", "camera-bsds300"), strict=True), (clean, "")]
     plots.save_and_show(plots.table2([("", shown)]), RESULTS / "camera.png", show=False)
 

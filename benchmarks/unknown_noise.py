@@ -1,12 +1,13 @@
 """What to expect of a network: PSNR before and after, on noises that people's pictures have.
 
-    python benchmarks/unknown_noise.py                    gaussian-bsds300, camera-bsds300
+    python benchmarks/unknown_noise.py                    gaussian-bsds300 and the camera's two
     python benchmarks/unknown_noise.py captured-scenes --csv FILE
 
 On every tenth of BSDS300's test pictures, saved with 8 bits as photos are. White noise has
 sigma 25, on the mosaic too; the truth of a mosaic is the clean picture, demosaiced likewise. The
 row "none" is harm: Kodak's pictures as they are, against themselves. The last line says how much
-darker or lighter flat areas of white noise come out, at most.
+darker or lighter flat areas of white noise come out, at most. Networks for grey pictures are shown
+grey ones only. Local means are kept, as infer.py --restore does it.
 """
 
 import argparse
@@ -76,10 +77,12 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
 
 def expect(model) -> dict[str, np.ndarray]:
     """Return (PSNR before, PSNR after) of each kind of noise, and of none."""
-    rows = {name: [] for name in (*KINDS, "none")}
+    grey = model.output_shape[-1] == 1
+    kinds = {name: kind for name, kind in KINDS.items() if kind[0] is as_grey or not grey}
+    rows = {name: [] for name in (*kinds, "none")}
     for index, path in list(enumerate(scored_paths("bsds300")))[::10]:
         original = read_rgb(path) / np.float32(255)
-        for name, (prepare, corrupt) in KINDS.items():
+        for name, (prepare, corrupt) in kinds.items():
             image = prepare(original)
             noisy = metrics.to_8bit(
                 # The mosaic is that of the noisy scene, not of the demosaiced one.
@@ -87,7 +90,8 @@ def expect(model) -> dict[str, np.ndarray]:
             )
             rows[name].append(before_and_after(model, noisy, metrics.to_8bit(image)))
     for path in scored_paths("kodak"):
-        rows["none"].append(before_and_after(model, read_rgb(path), read_rgb(path)))
+        image = images.luminance(read_rgb(path)) if grey else read_rgb(path)
+        rows["none"].append(before_and_after(model, image, image))
     return {name: np.mean(values, axis=0) for name, values in rows.items()}
 
 
@@ -109,7 +113,7 @@ def flat_error(model) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["gaussian-bsds300", "camera-bsds300"]
+    names = ["gaussian-bsds300", "camera-bsds300", "camera-bsds300-grey"]
     parser.add_argument("names", nargs="*", default=names, help="of networks")
     parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
@@ -120,7 +124,7 @@ def main() -> None:
     found = [expect(model) for model in models.values()]
     table = [("noise", "noisy", *models)]
     for kind in found[0]:
-        after = (f"{rows[kind][1]:.2f}" for rows in found)
+        after = (f"{rows[kind][1]:.2f}" if kind in rows else "" for rows in found)
         table.append((kind, f"{found[0][kind][0]:.2f}", *after))
     errors = (f"{100 * flat_error(model):.2f}%" for model in models.values())
     table.append(("error of a flat area's mean", "", *errors))
