@@ -140,7 +140,7 @@ def open_images(args: argparse.Namespace):
 
 def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
     """Set the options that --minutes stands for: as the run was planned, or by timing it anew."""
-    from noise2noise import backend, callbacks
+    from noise2noise import backend
 
     earlier = None if args.fresh else runs.read_settings(run_folder(args))
     if earlier and earlier["settings"].get("minutes") == args.minutes:
@@ -153,10 +153,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         batches = make_batches(args, training, validation, processes)
         with backend.distribute(args.batch):
             model = compile_model(args, build, None, choose_precision(args, earlier))
-        watching = []
-        if args.filter not in REAL_NOISE:
-            watching.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
-        return model, *batches, watching
+        return model, *batches, clean_psnr(args, build, validation)
 
     planned = plan.by_timing(args.minutes, STARTED, prepare)
     vars(args).update({key: processes.all_gather(n)[0] for key, n in planned.items()})
@@ -255,14 +252,22 @@ def make_callbacks(args: argparse.Namespace, build, validation, model, run, proc
     """Return what happens between steps: PSNR, annealing, checkpoints, TensorBoard's log."""
     from noise2noise import callbacks
 
-    made = []  # Checkpoint saves what those before it add to an epoch's history
-    if args.filter not in REAL_NOISE:
-        made.append(callbacks.CleanPSNR(FILTERS[args.filter], validation, build))
+    # Checkpoint saves what those before it add to an epoch's history.
+    made = clean_psnr(args, build, validation)
     if args.loss == "l0":
         total_steps = args.epochs * args.steps
         made.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
     made.append(callbacks.Checkpoint(run, args.steps, stop, args.checkpoint_steps, processes))
     return made + (callbacks.tensorboard(run.folder / runs.TENSORBOARD) if processes.chief else [])
+
+
+def clean_psnr(args: argparse.Namespace, build, validation) -> list:
+    """Return what measures PSNR at the end of an epoch, where there are clean pictures."""
+    from noise2noise import callbacks
+
+    if args.filter in REAL_NOISE:
+        return []
+    return [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
 
 
 def fit(args: argparse.Namespace, model, batches, validation_batches, watching, run) -> None:

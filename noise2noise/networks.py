@@ -20,7 +20,7 @@ class Trained:
     """A trained model's file, and what it was trained for: no filter for real noise.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them, `span` which values of captured ones it took for 0 and 1 (`ranges`).
+    them, `span` which values of real exposures it took for 0 and 1 (`ranges`).
     """
 
     name: str

@@ -37,7 +37,7 @@ class NoisyPairs:
         Leave the targets as they are.
     seed : int
     stream : int
-        Of two with one seed and different streams, no batch has a draw in common.
+        Of two with one seed and different streams, no crop has a draw in common.
     channels : int
         Of the images: 3, or 1 for grey ones.
     large_from : int or None

@@ -129,8 +129,8 @@ def choose_range(
 ) -> tuple[Range | None, str]:
     """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
-    That is the range given; or, for captured networks, that of their training; or, of more than
-    8 bits, what is measured on some of the file's pages; on `EACH` where theirs differ.
+    That is the range given; or, for networks of real noise, that of their training; or, of more
+    than 8 bits, what is measured on some of the file's pages; or `EACH`, where theirs differ.
     """
     if given:
         return tuple(given), "given"
