@@ -30,6 +30,8 @@ from noise2noise.datasets import scored_paths
 from noise2noise.errors import run_main
 from noise2noise.images import read_rgb
 from noise2noise.networks import find_models
+from noise2noise.picture import Picture
+from noise2noise.restore import restore_picture
 from noise2noise.tiles import restore
 
 SIGMA = 25
@@ -37,10 +39,8 @@ FLAT = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def white(image: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) -> np.ndarray:
-    """Add noise to an image in [0, 1]; grey noise to a picture without colours."""
-    grey = (image == image[..., :1]).all()
-    noise = rng.standard_normal(image.shape, np.float32)[..., : 1 if grey else None]
-    return image + noise * np.float32(sigma / 255)
+    """Add noise to an image in [0, 1]."""
+    return image + rng.standard_normal(image.shape, np.float32) * np.float32(sigma / 255)
 
 
 def sensor(image, rng, a: float, b: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def jpeg(image: np.ndarray) -> np.ndarray:
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:
-    return np.repeat(images.luminance(metrics.to_8bit(image)), 3, axis=2) / np.float32(255)
+    return images.luminance(metrics.to_8bit(image)) / np.float32(255)
 
 
 KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and how
@@ -96,9 +96,8 @@ def expect(model) -> dict[str, np.ndarray]:
 
 
 def before_and_after(model, noisy: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    if model.output_shape[-1] == 1 and (true == true[..., :1]).all():
-        noisy, true = noisy[..., :1], true[..., :1]
-    return metrics.psnr(noisy, true), metrics.psnr(restore(model, noisy, keep_means=True), true)
+    picture = Picture(Path(), "PNG", noisy, noisy.shape[2])
+    return metrics.psnr(noisy, true), metrics.psnr(restore_picture(model, picture), true)
 
 
 def flat_error(model) -> float:
