@@ -21,8 +21,8 @@ single: the microscope's first exposure of each scene, `train_model.py single`, 
 captured network and the shipped one.
 
 alone: one picture, the middle 512x512 of Kodak's lighthouse, grey, white noise, sigma 25, trained
-on for --minutes and restored; BM3D, told sigma, beside it where it is installed (`pip install
-bm3d`).
+on for --minutes and restored; the shipped network and BM3D, told sigma, beside it (the latter where
+it is installed: `pip install bm3d`).
 
 With --folder, files and networks stay there, and what is there is not made again.
 """
@@ -61,7 +61,7 @@ REHEARSALS = {  # what is trained, and how it is called in tables
     "sensor": ("captured", "clean targets"),
     "microscope": ("captured", "clean targets", "shipped"),
     "single": ("captured", "single", "shipped"),
-    "alone": ("single", "BM3D"),
+    "alone": ("single", "shipped", "BM3D"),
 }
 
 
@@ -231,8 +231,12 @@ def rehearse_alone(folder: Path, args: argparse.Namespace) -> dict[str, float]:
     options = ["--minutes", args.minutes, "--output-dir", folder / "runs"]
     run("train_model.py", "single", folder / "picture.tif", *options)
     use = ("single", "picture", "--models", folder / "runs")
-    restore_files(folder / "picture.tif", folder / "restored", *use)
-    images = {"noisy": noisy, "single": tifffile.imread(folder / "restored/picture.tif")}
+    restore_files(folder / "picture.tif", folder / "single", *use)
+    restore_files(folder / "picture.tif", folder / "shipped", "--models", PRETRAINED)
+    restored = {
+        kind: tifffile.imread(folder / kind / "picture.tif") for kind in ("single", "shipped")
+    }
+    images = {"noisy": noisy} | restored
     if importlib.util.find_spec("bm3d"):
         import bm3d
 
