@@ -53,7 +53,7 @@ RUNS["camera-bsds300"] = (
     f"camera bsds300 {CAMERA} --epochs 76 --start-from pretrained/gaussian-bsds300.keras"
 )
 RUNS["camera-bsds300-grey"] = (
-    f"camera bsds300 --grey {CAMERA} --epochs 70 --start-from pretrained/camera-bsds300.keras"
+    f"camera bsds300 --grey {CAMERA} --epochs 60 --start-from pretrained/camera-bsds300.keras"
 )
 RUNS |= {"gaussian-deadleaves": f"gaussian deadleaves {RECIPE}"}
 RUNS |= {"gaussian-bsds300-literal": f"gaussian bsds300 {LITERAL}"}
