@@ -84,9 +84,12 @@ def main() -> int:
     if run.finished:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")
         return 0
-    batches, validation_batches = make_batches(args, training, validation, processes)
+    large_from = args.steps * small_crop_epochs(args) if args.large_crops else None
+    batches, validation_batches = make_batches(args, training, validation, processes, large_from)
     with backend.distribute(args.batch // 4 if args.large_crops else args.batch):
-        model = compile_model(args, build, start, run.settings["precision"])
+        together = backend.steps_together(args.steps, run.step, args.checkpoint_steps or args.steps)
+        together = 1 if args.loss == "l0" else together  # which is annealed at each step
+        model = compile_model(args, build, start, run.settings["precision"], together)
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
     try:
@@ -150,10 +153,14 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     vars(args).update(plan.recipe(backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
 
     def prepare():
-        batches = make_batches(args, training, validation, processes)
+        sets = args, training, validation, processes
+        batches, validation_batches = make_batches(*sets)
+        large_batches, _ = make_batches(*sets, large_from=0)
         with backend.distribute(args.batch):
-            model = compile_model(args, build, None, choose_precision(args, earlier))
-        return model, *batches, clean_psnr(args, build, validation)
+            together = backend.steps_together(plan.TIMED_STEPS)
+            model = compile_model(args, build, None, choose_precision(args, earlier), together)
+        at_end = clean_psnr(args, build, validation)
+        return model, batches, large_batches, validation_batches, at_end
 
     planned = plan.by_timing(args.minutes, STARTED, prepare)
     vars(args).update({key: processes.all_gather(n)[0] for key, n in planned.items()})
@@ -189,23 +196,21 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
     return runs.open_run(folder, settings, device, pictures, processes)
 
 
-def make_batches(args: argparse.Namespace, training, validation, processes):
-    """Return the data sets to train on and to validate with."""
+def make_batches(args: argparse.Namespace, training, validation, processes, large_from=None):
+    """Return the data sets to train on, from batch `large_from` on large crops, and to validate."""
     from data import CapturedDataset, NoisyDataset, SingleDataset
     from noise2noise import backend
 
     workers = backend.default_workers() if args.workers is None else args.workers
     size = {"batch_size": args.batch, "crop_size": args.crop, "channels": args.channels}
     size["shard"] = processes.index, processes.count
-    steps = {"steps": args.steps, "seed": args.seed, "workers": workers}
+    steps = {"steps": args.steps, "seed": args.seed, "workers": workers, "large_from": large_from}
     validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "repeat": True}
     if args.filter in REAL_NOISE:
         make = CapturedDataset if args.filter == CAPTURED else SingleDataset
     else:
         size |= {"filter": args.filter, "clean_targets": args.clean_targets}
         make = NoisyDataset
-    if args.large_crops:
-        steps["large_from"] = args.steps * small_crop_epochs(args)
     return make(training, **size, **steps), make(validation, **size, **validation_steps)
 
 
@@ -214,8 +219,11 @@ def small_crop_epochs(args: argparse.Namespace) -> int:
     return args.epochs - round(args.large_crops * args.epochs)
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, precision: str):
-    """Build the network, with the weights of the network `start` if there is one; compile it."""
+def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, together: int):
+    """Build the network, with the weights of the network `start` if there is one; compile it.
+
+    Callbacks see the end of every `together`-th step.
+    """
     from model import start_from
     from noise2noise import backend, callbacks
     from noise2noise.backend import keras
@@ -244,6 +252,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         loss=losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
+        steps_per_execution=together,
     )
     return model
 

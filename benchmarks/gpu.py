@@ -30,7 +30,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
 
 BEGUN = float(os.environ.get("GPU_BEGUN") or time.time())
 EPOCHS = 12  # of the training
-RECIPE = ["--learning-rate", "1e-3", "--schedule", "cosine"]
+RECIPE = ["--optimizer", "muon", "--learning-rate", "1e-3", "--schedule", "cosine"]
+RECIPE += ["--large-crops", "0.15"]
 FED = 0.8  # of the highest rate: the smallest batch that reaches it feeds the card
 PACKAGES = ("jax", "jaxlib", "keras", "torch", "tensorflow", "numpy")
 GPU_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # for what runs beside others
@@ -41,7 +42,7 @@ ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 class Sizes:
     """How much of everything; shapes are (pixels on a side, crops), the most wanted first."""
 
-    bfloat16: tuple[tuple[int, int], ...] = ((64, 128), (64, 512), (256, 32), (64, 32), (256, 4))
+    bfloat16: tuple[tuple[int, int], ...] = ((64, 128), (64, 32), (64, 512), (256, 32), (256, 4))
     float32: tuple[tuple[int, int], ...] = ((64, 128), (256, 4), (64, 512), (256, 32), (64, 32))
     measured: float = 2.0  # seconds a shape
     megapixels: float = 12
@@ -63,11 +64,11 @@ TINY = Sizes(((32, 4),), ((32, 4),), 0.1, 0.1, 96, 32, 12, 0.1, 12, (4, 40.0), D
 # What runs in processes of its own: `gpu.py --call NAME ARGUMENTS` prints lines of JSON.
 
 
-def rates_of_keras(precision: str, deadline: str, dry: str) -> None:
-    """Crops/s of `model.fit` on batches that are on the card already.
+def rates_of_keras(setting: str, deadline: str, dry: str) -> None:
+    """Crops/s of `model.fit` on batches that are on the card already, at a precision and optimizer.
 
-    "free": the step alone, nothing waits for a step's end; "fit": with a callback that reads each
-    step's loss, as train_model.py has them.
+    "free": the step alone, nothing waits for a step's end; "fit": with a callback that reads the
+    loss, as train_model.py has them.
     """
     import speed
 
@@ -92,17 +93,22 @@ def rates_of_keras(precision: str, deadline: str, dry: str) -> None:
         return clock.seconds / steps
 
     sizes = TINY if dry == "dry" else FULL
-    model, flops = speed.keras_network(precision), 3 * speed.unet_flops(1)  # forward and back
-    for crop, count in in_time(getattr(sizes, precision), float(deadline)):
+    precision, optimizer = setting.split()
+    together = backend.steps_together(0)
+    model = speed.keras_network(precision, optimizer, together)
+    flops = 3 * speed.unet_flops(1)  # forward and back
+    shapes = getattr(sizes, precision)
+    for crop, count in in_time(shapes[:2] if optimizer == "muon" else shapes, float(deadline)):
         begun = time.perf_counter()
         batches = on_device(crop, count)
-        fit(model, batches, 3)
+        fit(model, batches, together)
         compiled = time.perf_counter() - begun
-        steps = max(3, int(sizes.measured / 2 / fit(model, batches, 5)))
+        steps = int(sizes.measured / 2 / fit(model, batches, 8))
+        steps = together * max(1, steps // together)
         free, waiting = fit(model, batches, steps), fit(model, batches, steps, Waiting())
         report(
             shape=[crop, count],
-            precision=precision,
+            setting=setting,
             backend=keras.backend.backend(),
             device=backend.describe_device()[0],
             free=count / free,
@@ -261,31 +267,30 @@ def watched(steps: str, *arguments: str) -> None:
     from data import NoisyDataset
     from noise2noise.callbacks import Checkpoint
 
-    ends, waited = [], []
+    marks, waits = [], [0.0]  # (step of its epoch, time, waited so far)
     ended, item = Checkpoint.on_train_batch_end, NoisyDataset.__getitem__
 
     def on_train_batch_end(self, batch, logs=None):
         ended(self, batch, logs)
-        ends.append(time.time())
-        waited.append(0.0)
+        marks.append((batch, time.time(), waits[0]))
 
     def getitem(self, i):
         since = time.time()
         batch = item(self, i)
-        if waited and not self.repeat:
-            waited[-1] += time.time() - since
+        waits[0] += 0 if self.repeat else time.time() - since
         return batch
 
     Checkpoint.on_train_batch_end, NoisyDataset.__getitem__ = on_train_batch_end, getitem
     sys.argv = ["train_model.py", *arguments, "--steps", steps]
     train_model.main()
-    first = int(steps) + 8  # the batches of an epoch's beginning were made before it
-    seconds = ends[-1] - ends[first]
-    step = seconds / (len(ends) - 1 - first)
+    # Of the second epoch, without its beginning, whose batches were made before it.
+    second = [mark for mark in marks[len(marks) // 2 :] if mark[0] >= 8]
+    (first, begun, waited), (last, end, waited_last) = second[0], second[-1]
+    step = (end - begun) / (last - first)
     report(
-        start=time.time() - BEGUN - len(ends) * step,  # and the end: all but the steps
+        start=time.time() - BEGUN - 2 * int(steps) * step,  # and the end: all but the steps
         step=step,
-        waiting=sum(waited[first:-1]) / seconds,
+        waiting=(waited_last - waited) / (end - begun),
     )
 
 
@@ -310,6 +315,7 @@ class Benchmark:
     def __init__(self, output: Path, deadline: float, dry: bool):
         self.output, self.deadline, self.dry = output, deadline, dry
         self.sizes = TINY if dry else FULL
+        self.reserved = 150  # seconds, for what comes after the speeds
         self.failed: list[str] = []
         self.results: dict[str, object] = {}
         self.sections: list[str] = []
@@ -457,31 +463,34 @@ def speeds(bench: Benchmark) -> None:
     dry = "dry" if bench.dry else "full"
     torch = importlib.util.find_spec("torch") is not None
     backends = [name for name in ("jax", "tensorflow") if importlib.util.find_spec(name)]
-    limits = {"bfloat16": 100, "float32": 45}  # seconds
-    for backend in backends:
-        for precision, limit in limits.items():
-            limit *= 1 if backend == "jax" else 0.4
-            timed_part(bench, f"{backend} {precision}", rates_of_keras, limit, precision, dry)
-    for setting, limit in {
-        "torch bfloat16 channels-last": 25,
-        "torch bfloat16 channels-last compiled": 60,
-        "torch float32 channels-last": 20,
-        "torch float32 channels-last compiled": 30,
-    }.items():
-        if torch:
-            timed_part(bench, setting, rates_of_torch, limit, setting, dry, **ON_CPU_BUT_TORCH)
-    if not torch:
+    keras_settings = {"bfloat16 adam": 90, "bfloat16 muon": 45, "float32 adam": 45}  # seconds
+    limits = {f"{backends[0]} bfloat16 adam": 90} if backends else {}
+    if torch:
+        limits |= {"torch bfloat16 channels-last": 25, "torch bfloat16 channels-last compiled": 60}
+    else:
         bench.say("PyTorch is not installed: nothing to compare with")
-    header = "network | back end | crops/s | with each loss read | TFLOP/s | PyTorch | compiled"
+    for name in backends:
+        share = 1 if name == "jax" else 0.4
+        limits |= {f"{name} {setting}": share * n for setting, n in keras_settings.items()}
+    if torch:
+        limits |= {"torch float32 channels-last": 20, "torch float32 channels-last compiled": 30}
+    for name, limit in limits.items():
+        framework, setting = name.split(" ", 1)
+        part, environment = rates_of_keras, {"KERAS_BACKEND": framework}
+        if framework == "torch":
+            part, setting, environment = rates_of_torch, name, ON_CPU_BUT_TORCH
+        timed_part(bench, name, part, limit, setting, dry, **environment)
+    header = "network | back end | crops/s | with losses read | TFLOP/s | PyTorch | compiled"
     rows = []
-    for row in bench.rows(*(f"{b} {p}" for b in backends for p in limits)):
+    for row in bench.rows(*(name for name in limits if not name.startswith("torch"))):
         if "free" not in row:
             continue
+        precision, _ = row["setting"].split()
         eager, compiled = (
             next(
                 (
                     peer["free"]
-                    for peer in bench.rows(f"torch {row['precision']} channels-last{end}")
+                    for peer in bench.rows(f"torch {precision} channels-last{end}")
                     if peer.get("shape") == row["shape"]
                 ),
                 0,
@@ -492,7 +501,7 @@ def speeds(bench: Benchmark) -> None:
         speeds = [f"{row[key]:.0f}" for key in ("free", "fit")] + [f"{row['tflops']:.2f}"]
         speeds += [f"{peer:.0f}" if peer else "-" for peer in (eager, compiled)]
         speeds += [f"{row['free'] / max(eager, compiled):.2f}" if eager or compiled else "-"]
-        rows.append([f"{row['precision']}, {count} x {crop}x{crop}", row["backend"], *speeds])
+        rows.append([f"{row['setting']}, {count} x {crop}x{crop}", row["backend"], *speeds])
     note = (
         "Batches lie on the card. PyTorch: channels last, autocast, fused Adam, cuDNN's search for "
         "the fastest; float32 multiplies in TF32 in both. The last column is over PyTorch's "
@@ -507,9 +516,7 @@ ON_CPU_BUT_TORCH = {"JAX_PLATFORMS": "cpu"}
 
 def timed_part(bench: Benchmark, name: str, part, limit: float, what, dry, **environment) -> None:
     """Call a part that leaves out what it has no time for, before it is ended."""
-    limit = bench.left() / 3 if bench.dry else min(limit, bench.left() - 200)
-    if name.startswith("tensorflow"):
-        environment["KERAS_BACKEND"] = "tensorflow"
+    limit = bench.left() / 3 if bench.dry else min(limit, bench.left() - bench.reserved)
     if limit < 5:
         bench.fail(name)
         bench.say(f"{name}: left out, no time")
@@ -536,7 +543,7 @@ def feeding_batch(bench: Benchmark) -> tuple[int, float]:
     """The smallest batch that keeps the card busy, and its crops/s as `fit` runs."""
     rates = {
         row["shape"][1]: row["fit"]
-        for row in bench.rows("jax bfloat16")
+        for row in bench.rows("jax bfloat16 adam")
         if row.get("shape", [0])[0] == bench.sizes.crop and "fit" in row
     }
     best = max(rates.values(), default=0)
@@ -568,14 +575,15 @@ class Busy:
 def pipeline(bench: Benchmark) -> None:
     """The real command with the default workers: what the card waits for."""
     batch, rate = feeding_batch(bench)
-    steps = max(bench.sizes.least_steps, int(bench.sizes.watched / 2 * rate / batch))
+    steps = max(bench.sizes.least_steps, 8 * int(bench.sizes.watched / 16 * rate / batch))
     rows = []
     for filter in ("gaussian", "poisson"):
-        if filter != "gaussian" and bench.left() < 200 and not bench.dry:
+        if filter != "gaussian" and bench.left() < bench.reserved and not bench.dry:
             bench.say(f"{filter}'s pipeline: left out, no time")
             continue
         options = ["--epochs", 2, "--batch", batch, "--crop", bench.sizes.crop, "--name", filter]
-        options += ["--output-dir", bench.work / "watched", *bench.sizes.options]
+        options += ["--optimizer", "muon", *bench.sizes.options]
+        options += ["--output-dir", bench.work / "watched"]
         busy, name = Busy(bench.work), f"pipeline, {filter}"
         limit = min(70, bench.left() - 100) if not bench.dry else bench.left() / 2
         bench.call(name, watched, limit, steps, filter, bench.dataset, *options)
@@ -604,6 +612,7 @@ def training(bench: Benchmark) -> None:
     seconds = 0.9 * (bench.left() - 2 * start - EPOCHS / 2 - 20)
     epochs, seconds = (4, 8 * step) if bench.dry else (EPOCHS, seconds)
     steps = max(1, int(seconds / step / epochs))
+    steps -= steps % 8 if steps > 80 else 0  # so that a GPU gets several at once
     folder = bench.work / "trained/gaussian"
     command = [REPOSITORY / "train_model.py", "gaussian", bench.dataset, "--epochs", epochs]
     command += ["--steps", steps, "--batch", batch, "--crop", bench.sizes.crop, *RECIPE]
@@ -662,9 +671,12 @@ def main() -> int:
         "--seconds", type=float, default=560, help="to end within, all told (%(default)s)"
     )
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on a CPU too")
+    parts = {part.__name__: part for part in (checks, speeds, restoring, pipeline, training)}
+    parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts], help="(all)")
     args = parser.parse_args()
     bench = Benchmark(args.output.resolve(), BEGUN + args.seconds, args.dry_run)
-    for phase in (card, checks, speeds, restoring, pipeline, training):
+    bench.reserved = 50 * len({"restoring", "pipeline", "training"} & {*args.parts})
+    for phase in (card, *(parts[name] for name in args.parts)):
         try:
             phase(bench)
         except Exception as error:  # whatever it is, the next ones run

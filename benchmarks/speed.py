@@ -125,16 +125,19 @@ def torch_network(setting: str):
     return network, device, "bfloat16" if "bfloat16" in setting else "float32"
 
 
-def keras_network(precision: str = "auto"):
+def keras_network(precision: str = "auto", optimizer: str = "adam", together: int = 1):
     """Return the compiled network as train_model.py has it."""
     from model import build_unet
     from noise2noise import backend
     from noise2noise.backend import keras
     from noise2noise.fused import fuse
+    from noise2noise.muon import Muon
 
     backend.set_precision(precision)
     model = fuse(build_unet())
-    model.compile(keras.optimizers.Adam(1e-4, 0.9, 0.99), "mse", jit_compile=backend.jit_compile())
+    made = (Muon if optimizer == "muon" else keras.optimizers.Adam)(1e-4, 0.9, 0.99)
+    options = {"jit_compile": backend.jit_compile(), "steps_per_execution": together}
+    model.compile(made, "mse", **options)
     return model
 
 

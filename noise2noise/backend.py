@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import importlib.util
 import logging
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ with quiet_stderr():  # what it logs before it has read that
     import keras
 
 
+STEPS_TOGETHER = 8  # at most, on a GPU
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
@@ -69,6 +71,15 @@ def cores() -> int:
 def default_workers() -> int:
     """Number of processes to make batches: all cores' beside a GPU; a CPU has enough to do."""
     return cores() if on_gpu() else 0
+
+
+def steps_together(*counts: int) -> int:
+    """Return how many training steps go to the device at once: a divisor of all the counts.
+
+    A callback reads each step's loss, and a GPU would wait for that before it gets the next one.
+    """
+    common = math.gcd(*counts)
+    return max(n for n in range(1, STEPS_TOGETHER + 1) if common % n == 0) if on_gpu() else 1
 
 
 def on_gpu() -> bool:

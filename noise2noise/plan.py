@@ -12,10 +12,12 @@ RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None, "large_c
 ON_CPU = {"batch": 4, "learning_rate": 1e-3}
 ON_GPU = {"batch": 64, "learning_rate": 2e-3}
 PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes stands for
-TIMED_STEPS = 40
+TIMED_STEPS, TIMED_SECONDS = 40, 3.0  # the first steps timed, and about how long the rest take
+FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
 EPOCHS = 50  # at most: validation and a checkpoint each
 OVERHEAD = 0.05  # of the time, at most, for the ends of epochs
+ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given several at once
 SPARE = 0.02  # of the time, for what was not foreseen
 
 
@@ -32,8 +34,9 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     minutes, started : float
         How long all may take, and since when, by `time.monotonic`.
     prepare : callable
-        Returns the compiled model, batches to train on and to validate with, and a list of
-        callbacks that do their work at the end of an epoch. The training will do it again.
+        Returns the compiled model, batches to train on, the same with large crops, batches to
+        validate with, and a list of callbacks that do their work at the end of an epoch. The
+        training will do it again.
 
     Raises
     ------
@@ -43,22 +46,28 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     from noise2noise.backend import keras
 
     beginning = time.monotonic()
-    model, batches, validation_batches, at_end = prepare()
+    model, batches, large_batches, validation_batches, at_end = prepare()
     # It waits for each step's loss, as a checkpoint's callback does.
     waiting = [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: logs["loss"])]
 
-    def seconds(steps: int, watching: list, validation=None) -> float:
+    def seconds(steps: int, batches, watching: list, validation=None) -> float:
         begun = time.monotonic()
         options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
         model.fit(batches, validation_data=validation, callbacks=watching, **options)
         return time.monotonic() - begun
 
-    few = TIMED_STEPS // 4
-    seconds(few, waiting + at_end, validation_batches)  # it compiles, as the training has to again
+    def epoch() -> float:
+        return seconds(FEW_STEPS, batches, waiting + at_end, validation_batches)
+
+    epoch()  # it compiles, as the training has to again
+    seconds(FEW_STEPS, large_batches, waiting)  # likewise
     starting = time.monotonic() - beginning
-    step = sum(seconds(TIMED_STEPS, waiting) for _ in range(2)) / 2 / TIMED_STEPS
-    epoch_end = max(0, seconds(few, waiting + at_end, validation_batches) - step * few)
+    first = seconds(TIMED_STEPS, batches, waiting)
+    more = TIMED_STEPS * max(1, round(TIMED_SECONDS / first))  # those of a GPU are short
+    step = (first + seconds(more, batches, waiting)) / (TIMED_STEPS + more)
+    epoch_end = max(0, epoch() - step * FEW_STEPS)
     keras.backend.clear_session()
+    starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
     left = 60 * minutes - (time.monotonic() - started) - starting
     planned = length(left, step, epoch_end)
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:
@@ -82,4 +91,6 @@ def length(seconds: float, step: float, epoch_end: float) -> dict[str, int]:
     seconds *= 1 - SPARE
     epochs = int(min(EPOCHS, max(1, OVERHEAD * seconds / max(epoch_end, 1e-3))))
     steps = math.floor((seconds / epochs - epoch_end) / step)
+    if steps > 100 * ROUND:
+        steps -= steps % ROUND
     return {"epochs": epochs, "steps": max(1, steps)}

@@ -55,7 +55,12 @@ def test_the_dry_run_passes(tmp_path, jax_cache):
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"settings.json"}
     tables = (tmp_path / "gpu.md").read_text()
     assert "| killed and resumed | passed |" in tables
-    for row in ("bfloat16, 4 x 32x32 | jax", "float32, 4 x 32x32 | jax", "gaussian | 4", "poisson"):
+    for row in (
+        "bfloat16 adam, 4 x 32x32 | jax",
+        "float32 adam, 4 x 32x32 | jax",
+        "gaussian | 4",
+        "poisson",
+    ):
         assert f"| {row} |" in tables, tables
     assert (tmp_path / "history.csv").read_text().count("\n") == 5
     model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
