@@ -315,7 +315,7 @@ class Benchmark:
     def __init__(self, output: Path, deadline: float, dry: bool):
         self.output, self.deadline, self.dry = output, deadline, dry
         self.sizes = TINY if dry else FULL
-        self.reserved = 150  # seconds, for what comes after the speeds
+        self.reserved = 0  # seconds
         self.failed: list[str] = []
         self.results: dict[str, object] = {}
         self.sections: list[str] = []
@@ -530,7 +530,7 @@ def restoring(bench: Benchmark) -> None:
     if not importlib.util.find_spec("torch"):
         del kinds["torch bfloat16 channels-last"]
     for kind, environment in kinds.items():
-        limit = bench.left() / 6 if bench.dry else 45
+        limit = bench.left() / 6 if bench.dry else min(45, bench.left() - bench.reserved)
         bench.call(f"restoring, {kind}", megapixels, limit, kind, dry, **environment)
     rows = [
         [row["kind"], f"{row['megapixels']:.2f}", f"{row['speed']:.2f}"]
@@ -578,14 +578,14 @@ def pipeline(bench: Benchmark) -> None:
     steps = max(bench.sizes.least_steps, 8 * int(bench.sizes.watched / 16 * rate / batch))
     rows = []
     for filter in ("gaussian", "poisson"):
-        if filter != "gaussian" and bench.left() < bench.reserved and not bench.dry:
+        if filter != "gaussian" and bench.left() < 100 + bench.reserved and not bench.dry:
             bench.say(f"{filter}'s pipeline: left out, no time")
             continue
         options = ["--epochs", 2, "--batch", batch, "--crop", bench.sizes.crop, "--name", filter]
         options += ["--optimizer", "muon", *bench.sizes.options]
         options += ["--output-dir", bench.work / "watched"]
         busy, name = Busy(bench.work), f"pipeline, {filter}"
-        limit = min(70, bench.left() - 100) if not bench.dry else bench.left() / 2
+        limit = min(80, bench.left() - bench.reserved) if not bench.dry else bench.left() / 2
         bench.call(name, watched, limit, steps, filter, bench.dataset, *options)
         percentage = busy.end()
         for row in bench.rows(name):
@@ -675,8 +675,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts], help="(all)")
     args = parser.parse_args()
     bench = Benchmark(args.output.resolve(), BEGUN + args.seconds, args.dry_run)
-    bench.reserved = 50 * len({"restoring", "pipeline", "training"} & {*args.parts})
-    for phase in (card, *(parts[name] for name in args.parts)):
+    phases = [card, *(part for name, part in parts.items() if name in args.parts)]
+    for number, phase in enumerate(phases, 1):
+        bench.reserved = 60 * len(phases[number:])  # for what comes after it
         try:
             phase(bench)
         except Exception as error:  # whatever it is, the next ones run

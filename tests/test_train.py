@@ -13,7 +13,7 @@ from conftest import SMALL, call_script, model_weights, one_error_line, run_scri
 from filelock import FileLock
 from PIL import Image
 
-from noise2noise import plan, runs
+from noise2noise import backend, plan, runs
 from noise2noise.backend import keras
 
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
@@ -62,6 +62,23 @@ def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(
     assert weights_bytes(tmp_path / "other") != weights_bytes(trained)
     same, first = ((folder / "history.csv").read_text() for folder in (tmp_path / "same", trained))
     assert same == first
+
+
+def test_steps_that_go_to_the_device_together_change_nothing(
+    trained, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(backend, "steps_together", lambda *counts: 2)
+    train("gaussian", pictures, output=tmp_path)
+    assert weights_bytes(*tmp_path.iterdir()) == weights_bytes(trained)
+
+
+def test_how_many_steps_go_to_a_gpu_together(monkeypatch):
+    assert backend.steps_together(960) == 1
+    monkeypatch.setattr(backend, "on_gpu", lambda: True)
+    # So that each of these is an end: an epoch, where a run goes on in it, a checkpoint.
+    for counts, together in (((960, 0, 960), 8), ((300, 5, 300), 5), ((7,), 7), ((960, 0, 4), 4)):
+        assert backend.steps_together(*counts) == together
+    assert backend.steps_together(960, 13) == 1
 
 
 def test_more_epochs_go_on_from_a_finished_run_and_end_as_if_asked_for_at_once(
