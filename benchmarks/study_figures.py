@@ -34,9 +34,9 @@ from noise2noise.tiles import restore
 
 RESULTS = REPOSITORY / "results"
 PAIRS = {  # panel: the filter, and the name that both networks share
-    "gaussian": ("gaussian", "gaussian-bsds300"),
-    "poisson": ("poisson", "poisson-bsds300"),
-    "bernoulli": ("bernoulli", "bernoulli-bsds300"),
+    "gaussian": ("gaussian", "gaussian-bsds300-adam"),
+    "poisson": ("poisson", "poisson-bsds300-adam"),
+    "bernoulli": ("bernoulli", "bernoulli-bsds300-adam"),
     "text, L1": ("text", "text-bsds300-l1"),
     "text, L2": ("text", "text-bsds300"),
 }
@@ -98,7 +98,8 @@ def draw_front() -> None:
     ]
     clean = read_rgb(path)
     rows = []
-    for filter, name in (PAIRS[title] for title in ("gaussian", "bernoulli", "text, L1")):
+    for name in ("gaussian-bsds300", "bernoulli-bsds300", "text-bsds300-l1"):
+        filter = name.split("-")[0]
         noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         images = metrics.to_8bit(noisy), metrics.to_8bit(restore(load(name), noisy))
         captions = [f"{metrics.psnr(image, clean):.2f} dB" for image in images]

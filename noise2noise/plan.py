@@ -12,7 +12,7 @@ RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None, "large_c
 ON_CPU = {"batch": 4, "learning_rate": 1e-3}
 ON_GPU = {"batch": 64, "learning_rate": 1e-3}
 PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes stands for
-TIMED_STEPS, TIMED_SECONDS = 40, 6.0  # the first steps timed, and about how long the rest take
+TIMED_STEPS, TIMED_SECONDS = 40, 3.0  # or as many steps more as take so long
 FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
 EPOCHS = 50  # at most: validation and a checkpoint each
@@ -61,12 +61,11 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
 
     epoch()  # it compiles, as the training has to again
     starting = time.monotonic() - beginning
-    first = seconds(TIMED_STEPS, batches, waiting)
-    more = TIMED_STEPS * max(1, round(TIMED_SECONDS / first))  # those of a GPU are short
-    step = (first + seconds(more, batches, waiting)) / (TIMED_STEPS + more)
+    steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / seconds(TIMED_STEPS, batches, waiting)))
+    # On some machines every few trials are half again as slow, a whole training seldom.
+    step = sum(sorted(seconds(steps, batches, waiting) for _ in range(4))[:2]) / 2 / steps
     epoch_end = max(0, epoch() - step * FEW_STEPS)
-    # Likewise; last, for TensorFlow's steps are slower once they have seen crops of two sizes.
-    starting += seconds(FEW_STEPS, large_batches, waiting)
+    starting += seconds(FEW_STEPS, large_batches, waiting)  # likewise
     starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
     keras.backend.clear_session()
     left = 60 * minutes - (time.monotonic() - started) - starting
