@@ -63,7 +63,8 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     starting = time.monotonic() - beginning
     steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / seconds(TIMED_STEPS, batches, waiting)))
     # On some machines every few trials are half again as slow, a whole training seldom.
-    step = sum(sorted(seconds(steps, batches, waiting) for _ in range(4))[:2]) / 2 / steps
+    trials = sorted(seconds(steps, batches, waiting) for _ in range(4 if minutes > 4 else 1))[:2]
+    step = sum(trials) / len(trials) / steps
     epoch_end = max(0, epoch() - step * FEW_STEPS)
     starting += seconds(FEW_STEPS, large_batches, waiting)  # likewise
     starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
