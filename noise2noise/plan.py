@@ -12,7 +12,7 @@ RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None, "large_c
 ON_CPU = {"batch": 4, "learning_rate": 1e-3}
 ON_GPU = {"batch": 64, "learning_rate": 1e-3}
 PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes stands for
-TIMED_STEPS, TIMED_SECONDS = 40, 3.0  # or as many steps more as take so long
+TIMED_STEPS, TIMED_SECONDS = 40, 5.0  # or as many steps more as take so long
 FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
 EPOCHS = 50  # at most: validation and a checkpoint each
@@ -47,28 +47,33 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
 
     beginning = time.monotonic()
     model, batches, large_batches, validation_batches, at_end = prepare()
-    # It waits for each step's loss, as a checkpoint's callback does.
-    waiting = [keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: logs["loss"])]
+    marks = []  # (step, when it was done, its loss read as a checkpoint's callback does)
 
-    def seconds(steps: int, batches, watching: list, validation=None) -> float:
-        begun = time.monotonic()
+    def mark(batch, logs):
+        marks.append((batch, time.monotonic(), logs["loss"]))
+
+    def fit(steps: int, batches, callbacks: list, validation=None) -> tuple[float, float]:
+        """Return the seconds of a step and of the epoch's end.
+
+        Not those of the whole: TensorFlow may take seconds to put the batches' thread away.
+        """
+        marks.clear()
         options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
-        model.fit(batches, validation_data=validation, callbacks=watching, **options)
-        return time.monotonic() - begun
+        last = keras.callbacks.LambdaCallback(
+            on_train_batch_end=mark, on_epoch_end=lambda epoch, logs: mark(steps, logs)
+        )
+        model.fit(batches, validation_data=validation, callbacks=[*callbacks, last], **options)
+        (first, begun, _), (step, ended, _), (_, end, _) = marks[0], marks[-2], marks[-1]
+        return (ended - begun) / max(1, step - first), end - ended
 
-    def epoch() -> float:
-        return seconds(FEW_STEPS, batches, waiting + at_end, validation_batches)
-
-    epoch()  # it compiles, as the training has to again
+    fit(FEW_STEPS, batches, at_end, validation_batches)  # it compiles, as the training has to again
+    fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
-    steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / seconds(TIMED_STEPS, batches, waiting)))
-    # On some machines every few trials are half again as slow, a whole training seldom.
-    trials = sorted(seconds(steps, batches, waiting) for _ in range(4 if minutes > 4 else 1))[:2]
-    step = sum(trials) / len(trials) / steps
-    epoch_end = max(0, epoch() - step * FEW_STEPS)
-    starting += seconds(FEW_STEPS, large_batches, waiting)  # likewise
-    starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
+    step, _ = fit(TIMED_STEPS, batches, [])
+    steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS))  # a GPU's are short
+    step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()
+    starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
     left = 60 * minutes - (time.monotonic() - started) - starting
     planned = length(left, step, epoch_end)
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:
