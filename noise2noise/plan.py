@@ -69,9 +69,10 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     fit(FEW_STEPS, batches, at_end, validation_batches)  # it compiles, as the training has to again
     fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
-    step, _ = fit(TIMED_STEPS, batches, [])
-    steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS))  # a GPU's are short
-    step, epoch_end = fit(steps, batches, at_end, validation_batches)
+    step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
+    if minutes > 2:  # those of a GPU are short
+        steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS))
+        step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()
     starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
     left = 60 * minutes - (time.monotonic() - started) - starting
