@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -259,6 +260,7 @@ def killed_and_resumed(dataset: str, steps: str, *more: str) -> None:
         assert ", going on at epoch " in done.stdout
         assert Path(folder, "run/history.csv").read_text().count("\n") == 3
         assert Path(folder, "run/model.keras").exists()
+        print(re.search(r"validation PSNR [\d.]+ dB", done.stdout)[0])
 
 
 def watched(steps: str, *arguments: str) -> None:
