@@ -67,6 +67,8 @@ class NoisyDataset(keras.utils.PyDataset):
         Of the images: 3, or 1 for grey ones.
     large_from : int or None
         Number of the batch from which on each has a quarter as many crops of twice the size.
+    flat_areas : float
+        Share of the crops that have an area of one colour.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class NoisyDataset(keras.utils.PyDataset):
         workers: int = 0,
         channels: int = 3,
         large_from: int | None = None,
+        flat_areas: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -104,6 +107,7 @@ class NoisyDataset(keras.utils.PyDataset):
             stream=VALIDATION if repeat else TRAINING,
             channels=channels,
             large_from=large_from,
+            flat_areas=flat_areas,
         )
         self.steps = steps
         self.first_batch = first_batch

@@ -58,6 +58,7 @@ REPORTS = {  # the options' values where neither they nor --minutes are given, t
     "schedule": "constant",
     "clip_norm": None,
     "large_crops": 0.0,
+    "flat_areas": 0.0,
 }
 OTHERWISE = (
     "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
@@ -150,7 +151,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         kept = runs.ADDED | earlier["settings"]
         vars(args).update({key: kept[key] for key in plan.PLANNED})
         return
-    vars(args).update(plan.recipe(backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
+    vars(args).update(plan.recipe(args.filter, backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
 
     def prepare():
         sets = args, training, validation, processes
@@ -210,6 +211,7 @@ def make_batches(args: argparse.Namespace, training, validation, processes, larg
         make = CapturedDataset if args.filter == CAPTURED else SingleDataset
     else:
         size |= {"filter": args.filter, "clean_targets": args.clean_targets}
+        steps["flat_areas"] = args.flat_areas
         make = NoisyDataset
     return make(training, **size, **steps), make(validation, **size, **validation_steps)
 
@@ -341,7 +343,7 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
     keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer grey neighbours minutes large_crops"
+    keys += " optimizer grey neighbours minutes large_crops flat_areas"
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
@@ -393,7 +395,7 @@ def parse_arguments() -> argparse.Namespace:
         type=positive(float),
         metavar="N",
         help="train for so long: it times some steps and plans --epochs, --steps, --batch, "
-        "--optimizer, --learning-rate, --schedule, --clip-norm and --large-crops",
+        "--optimizer, --learning-rate, --schedule, --clip-norm, --large-crops and --flat-areas",
     )
     count("--epochs", help="(20)")
     count("--steps", help="per epoch (200)")
@@ -411,6 +413,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SHARE",
         help="of the epochs, at the end, on a quarter as many crops of twice the size, without "
         "which long trainings break down on large pictures (0)",
+    )
+    add(
+        "--flat-areas",
+        type=share,
+        metavar="SHARE",
+        help="of the crops, given an area of one colour, black half of the time, without which "
+        "bernoulli takes black areas for lost pixels (0)",
     )
     add(
         "--optimizer",
@@ -516,6 +525,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
     if args.large_crops and args.batch % 4:
         parser.error("--large-crops takes a quarter of --batch, which must be a multiple of 4")
+    if args.flat_areas and not plan.paints(args.filter):
+        parser.error(f"--flat-areas is not for {args.filter}")
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m

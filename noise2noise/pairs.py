@@ -44,6 +44,8 @@ class NoisyPairs:
         Number of the batch from which on each has a quarter as many crops, of twice the size. On
         crops of 64 pixels the U-Net's innermost layers see 2x2 values and the padding around
         them, never what is between: trained so alone for long, it breaks down on larger pictures.
+    flat_areas : float
+        Share of the crops that have an area of one colour (`paint`); not of a camera's.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class NoisyPairs:
         stream: int = TRAINING,
         channels: int = 3,
         large_from: int | None = None,
+        flat_areas: float = 0.0,
     ):
         self.images = images
         self.filter = filter
@@ -70,6 +73,7 @@ class NoisyPairs:
         self.stream = stream
         self.channels = channels
         self.large_from = large_from
+        self.flat_areas = flat_areas
         count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
         # decoding: crops come from a window of so many images, which moves on.
@@ -156,6 +160,8 @@ class NoisyPairs:
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         """Return input, target and the target's weights from a random part of image k."""
         (clean,) = self._cut(crop_rng, size, self.images[k])
+        if self.flat_areas and crop_rng.random() < self.flat_areas:
+            paint(clean, crop_rng)
         corrupted, _ = self._corrupt(clean, input_rng)
         return corrupted, *((clean, 1) if self.clean_targets else self._corrupt(clean, target_rng))
 
@@ -183,6 +189,23 @@ class NoisyPairs:
             return self.filter.corrupt(clean, strength, rng), 1
         mask = self.filter.mask(clean.shape, strength, rng)
         return clean * mask, mask[..., 0]
+
+
+def paint(crop: np.ndarray, rng: np.random.Generator) -> None:
+    """Give a float32 crop a random area of one colour: half of the time black, half a whole side.
+
+    Areas without any structure are rare in photographs, but not in picture files: frames, bars,
+    drawings, Kodak's line of black at one side. A network that has not learned them takes an
+    area of black for one of lost pixels, and makes it grey.
+    """
+    size = len(crop)
+    height, width = ((size + 1) ** rng.random(2)).astype(int)  # as often 1 to 2 as 32 to 64
+    colour = 0 if rng.random() < 0.5 else rng.random(crop.shape[-1])
+    if rng.random() < 0.5:
+        np.rot90(crop, rng.integers(4))[:height] = colour
+        return
+    top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
+    crop[top : top + height, left : left + width] = colour
 
 
 class CapturedPairs(NoisyPairs):

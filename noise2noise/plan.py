@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 
 from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS
 
 # What most was learned with in equal times, among what results/README.md lists: many small steps.
 # An H100 takes 2.8 ms for 32 crops, 5.5 for 128.
-RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None, "large_crops": 0.15}
+RECIPE = {"optimizer": "muon", "schedule": "cosine", "clip_norm": None}
+RECIPE |= {"large_crops": 0.15, "flat_areas": 0.125}
 ON_CPU = {"batch": 4, "learning_rate": 1e-3}
 ON_GPU = {"batch": 64, "learning_rate": 1e-3}
 PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes stands for
@@ -21,9 +23,15 @@ ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given severa
 SPARE = 0.02  # of the time, for what was not foreseen
 
 
-def recipe(gpu: bool) -> dict:
+def recipe(filter: str, gpu: bool) -> dict:
     """Return the options that do not depend on the time."""
-    return RECIPE | (ON_GPU if gpu else ON_CPU)
+    without = {} if paints(filter) else {"flat_areas": 0.0}
+    return RECIPE | without | (ON_GPU if gpu else ON_CPU)
+
+
+def paints(filter: str) -> bool:
+    """Whether a training can give crops flat areas: not real exposures, nor a camera's."""
+    return filter in FILTERS and filter != "camera"
 
 
 def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> dict[str, int]:

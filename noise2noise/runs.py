@@ -47,6 +47,7 @@ ADDED = {
     "neighbours": None,
     "minutes": None,
     "large_crops": 0.0,
+    "flat_areas": 0.0,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 
