@@ -37,7 +37,7 @@ PAIRS = {  # panel: the filter, and the name that both networks share
     "gaussian": ("gaussian", "gaussian-bsds300-adam"),
     "poisson": ("poisson", "poisson-bsds300-adam"),
     "bernoulli": ("bernoulli", "bernoulli-bsds300-adam"),
-    "text, L1": ("text", "text-bsds300-l1"),
+    "text, L1": ("text", "text-bsds300-l1-adam"),
     "text, L2": ("text", "text-bsds300"),
 }
 TARGETS = {"noisy targets": "", "clean targets": "-clean"}

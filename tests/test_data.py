@@ -62,6 +62,25 @@ def test_large_crops_of_small_pictures_go_on_as_mirrored():
     np.testing.assert_allclose(np.unique(target), np.unique(image) / np.float32(255))
 
 
+def test_a_share_of_crops_has_an_area_of_one_colour_often_black_or_a_side(pictures):
+    options = {"batch_size": 400, "crop_size": 32, "clean_targets": True}
+    before = NoisyDataset(pictures, "gaussian", **options)[0][1]
+    after = NoisyDataset(pictures, "gaussian", **options, flat_areas=0.5)[0][1]
+    colours, sides, shapes = [], 0, set()
+    for a, b in zip(before, after, strict=True):
+        rows, columns = np.nonzero((a != b).any(-1))
+        if rows.size:
+            area = b[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert np.ptp(area.reshape(-1, 3), axis=0).max() == 0
+            colours.append(tuple(area[0, 0]))
+            sides += 32 in area.shape[:2]
+            shapes.add(area.shape[:2])
+    assert 0.4 < len(colours) / 400 < 0.6
+    assert 0.4 < colours.count((0, 0, 0)) / len(colours) < 0.6
+    assert 0.4 < sides / len(colours) < 0.65
+    assert {(1, 32), (32, 1)} < shapes and len(shapes) > 60
+
+
 def test_a_batch_without_a_quarter_for_each_process_has_no_large_crops(pictures):
     batches(pictures, shard=(1, 2))
     with pytest.raises(InputError, match="a batch of 4 has no quarter"):

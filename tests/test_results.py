@@ -55,7 +55,11 @@ def test_published_scores_come_out_again_to_the_last_digit(first_pictures, tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", ["camera-bsds300", "camera-bsds300-grey", "gaussian-bsds300", "poisson-bsds300"]
+    "name",
+    [
+        *("camera-bsds300", "camera-bsds300-grey", "gaussian-bsds300", "poisson-bsds300"),
+        *("bernoulli-bsds300", "text-bsds300-l1"),
+    ],
 )
 def test_flat_pictures_without_noise_stay_as_they_are(name):
     """Trained too long on small crops only, a network breaks down where all is flat."""

@@ -367,6 +367,14 @@ def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
+    for filter in ("camera", "captured", "single"):
+        done = call_script("train_model.py", filter, tmp_path, "--flat-areas", "0.1", check=2)
+        assert f"--flat-areas is not for {filter}" in done.stderr
+        assert plan.recipe(filter, gpu=False)["flat_areas"] == 0
+    assert plan.recipe("bernoulli", gpu=False)["flat_areas"] > 0
+
+
 @pytest.mark.slow
 def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
     command = ("train_model.py", "gaussian", pictures, "--crop", "32", "--minutes", "0.75")
