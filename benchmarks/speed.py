@@ -501,9 +501,8 @@ def main() -> int:
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     print(*lines, sep="\n")
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    name = re.sub(
-        r"\W+", "-", machine().rsplit(", ", 2)[0].lower()
-    )  # processors of one name differ
+    # Processors of one name differ in their vectors.
+    name = re.sub(r"\W+", "-", machine().rsplit(", ", 2)[0].lower())
     path = args.output_dir / f"speed-{args.what}-{name}.md"
     path.write_text("\n".join(lines) + "\n")
     print(f"saved {path}")
