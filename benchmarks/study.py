@@ -82,6 +82,7 @@ RUNS["gaussian-bsds300-seed1-27epochs"] = f"{RUNS['gaussian-bsds300-seed1']} --e
 # Or the rate as much higher.
 for name in ("gaussian-bsds300-seed1", "gaussian-bsds300-seed2"):
     RUNS[f"{name}-rate"] = f"{RUNS[name]} --learning-rate 1.33e-3"
+RUNS["poisson-bsds300-rate"] = f"poisson bsds300 {POISSON} --learning-rate 1.33e-3"
 # Trained further from where they end, the rate up again and falling to 0 once more, on other
 # crops and noise, as many steps to an epoch as before. Bernoulli's leaps are from single steps
 # whose gradient is twenty times the usual: with those scaled down it bears the higher rate.
