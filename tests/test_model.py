@@ -96,6 +96,14 @@ def test_the_fused_network_is_the_same_function_of_the_same_weights(size):
     np.testing.assert_allclose(fused.predict_on_batch(x), trained, atol=3e-5)
 
 
+@pytest.mark.parametrize("shape", [(432, 48), (72, 96)])
+def test_muons_iteration_is_keras_own_in_less_arithmetic(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    muon = Muon()
+    expected = np.asarray(muon.zeropower_via_newtonschulz5(matrix, 5))
+    np.testing.assert_allclose(np.asarray(muon.orthogonal(matrix)), expected, atol=1e-5)
+
+
 def test_muons_step_for_a_hidden_kernel_is_orthogonal_and_adams_is_taken_elsewhere():
     kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
     first = keras.Variable(np.zeros((3, 3, 3, 16), np.float32), name="first")
