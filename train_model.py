@@ -284,6 +284,7 @@ def clean_psnr(args: argparse.Namespace, build, validation) -> list:
 def fit(args: argparse.Namespace, model, batches, validation_batches, watching, run) -> None:
     """Train, from where the run is to its end."""
     from data import original_errors
+    from noise2noise.backend import stream
 
     with original_errors(batches, validation_batches):
         while run.epoch < args.epochs:
@@ -292,8 +293,8 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
             small = small_crop_epochs(args)
             end = args.epochs if run.epoch >= small else small  # Keras wants one size in a fit
             model.fit(
-                batches,
-                validation_data=validation_batches,
+                stream(batches),
+                validation_data=stream(validation_batches),
                 initial_epoch=run.epoch,
                 epochs=run.epoch + 1 if run.step else end,
                 steps_per_epoch=args.steps - run.step,

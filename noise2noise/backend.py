@@ -10,6 +10,7 @@ a callback needs one of them.
 import contextlib
 import ctypes
 import importlib.util
+import itertools
 import logging
 import math
 import os
@@ -131,6 +132,32 @@ def set_precision(precision: str) -> None:
     if precision == "auto":
         precision = describe_device()[1]
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+
+
+def stream(batches: keras.utils.PyDataset):
+    """Return a data set as what to give to Keras: as it is, on TensorFlow as a `tf.data.Dataset`.
+
+    The one that Keras makes tunes itself, by a thread that sleeps for up to a minute: the end of
+    a fit waits for it. All batches of the data set must have the shapes of its first one.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    count = batches.num_batches  # None: without end
+
+    def made_in_order():
+        yield from map(batches.__getitem__, itertools.count() if count is None else range(count))
+
+    signature = tf.nest.map_structure(
+        lambda array: tf.TensorSpec(array.shape, array.dtype), batches[0]
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    made = tf.data.Dataset.from_generator(made_in_order, output_signature=signature)
+    if count is not None:
+        made = made.apply(tf.data.experimental.assert_cardinality(count))
+    return made.prefetch(2).with_options(options)
 
 
 def keep_freed_memory() -> None:

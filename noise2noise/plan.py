@@ -51,6 +51,7 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     InputError
         For too short a time.
     """
+    from noise2noise import backend
     from noise2noise.backend import keras
 
     beginning = time.monotonic()
@@ -61,16 +62,14 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
         marks.append((batch, time.monotonic(), logs["loss"]))
 
     def fit(steps: int, batches, callbacks: list, validation=None) -> tuple[float, float]:
-        """Return the seconds of a step and of the epoch's end.
-
-        Not those of the whole: TensorFlow may take seconds to put the batches' thread away.
-        """
+        """Return the seconds of a step and of the epoch's end."""
         marks.clear()
         options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
         last = keras.callbacks.LambdaCallback(
             on_train_batch_end=mark, on_epoch_end=lambda epoch, logs: mark(steps, logs)
         )
-        model.fit(batches, validation_data=validation, callbacks=[*callbacks, last], **options)
+        options["validation_data"] = validation and backend.stream(validation)
+        model.fit(backend.stream(batches), callbacks=[*callbacks, last], **options)
         (first, begun, _), (step, ended, _), (_, end, _) = marks[0], marks[-2], marks[-1]
         return (ended - begun) / max(1, step - first), end - ended
 
