@@ -16,7 +16,7 @@ from PIL import Image
 
 import data
 from data import NoisyDataset
-from noise2noise import datasets, pairs
+from noise2noise import backend, datasets, pairs
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.datasets import ImageFiles, split
@@ -123,6 +123,18 @@ def test_a_batch_can_be_made_again_by_any_thread_in_any_order(pictures):
         again = list(pool.map(dataset.__getitem__, reversed(range(10))))[::-1]
     for a, b in zip(expected, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_keras_is_given_the_batches_in_order_without_a_thread_to_wait_for(pictures):
+    training, validation = batches(pictures, "bernoulli"), batches(pictures, repeat=True)
+    for dataset in (training, validation):
+        made = backend.stream(dataset)
+        assert made.options().autotune.enabled is False
+        for i, batch in zip(range(5), made, strict=False):
+            for array, expected in zip(batch, dataset[i], strict=True):
+                np.testing.assert_array_equal(array, expected)
+    assert len(list(made)) == int(made.cardinality()) == 5
+    assert int(backend.stream(training).cardinality()) < 0  # without end
 
 
 def test_another_seed_epoch_or_index_is_another_batch(pictures):
