@@ -163,8 +163,15 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         at_end = clean_psnr(args, build, validation)
         return model, batches, large_batches, validation_batches, at_end
 
-    planned = plan.by_timing(args.minutes, STARTED, prepare)
-    vars(args).update({key: processes.all_gather(n)[0] for key, n in planned.items()})
+    def time_and_plan() -> dict[str, int]:
+        planned = plan.by_timing(args.minutes, STARTED, prepare)
+        return {key: processes.all_gather(n)[0] for key, n in planned.items()}
+
+    planned = time_and_plan()
+    if (times := plan.more_crops(planned)) > 1:
+        args.batch *= times
+        planned = time_and_plan()
+    vars(args).update(planned)
 
 
 def run_folder(args: argparse.Namespace) -> Path:

@@ -17,6 +17,9 @@ PLANNED = ("epochs", "steps", *RECIPE, *ON_CPU)  # the options that --minutes st
 TIMED_STEPS, TIMED_SECONDS = 40, 5.0  # or as many steps more as take so long
 FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
+# Of a training; longer ones have more crops a step. 24,000 of 4 crops learn as they should; a plan
+# of 104,000, whose rate falls later, broke down on large pictures near its 16,000th (results/).
+MOST_STEPS = 24_000
 EPOCHS = 50  # at most: validation and a checkpoint each
 OVERHEAD = 0.05  # of the time, at most, for the ends of epochs
 ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given several at once
@@ -92,6 +95,12 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
             f"a step {step:.2g}; --minutes {enough} is enough"
         )
     return planned
+
+
+def more_crops(planned: dict[str, int]) -> int:
+    """Return how many times as many crops a step wants for no more than about `MOST_STEPS`."""
+    steps = planned["epochs"] * planned["steps"]
+    return 2 ** max(0, math.ceil(math.log2(steps / MOST_STEPS)))
 
 
 def length(seconds: float, step: float, epoch_end: float) -> dict[str, int]:

@@ -357,6 +357,11 @@ def test_a_planned_length_takes_the_time_that_is_given():
         assert planned["epochs"] == 1 or planned["epochs"] * epoch_end < 0.06 * seconds
 
 
+def test_longer_trainings_have_more_crops_a_step_not_more_steps():
+    for steps, times in ((100, 1), (480, 1), (481, 2), (960, 2), (2500, 8)):
+        assert plan.more_crops({"epochs": 50, "steps": steps}) == times
+
+
 def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
     options = ("gaussian", pictures, "--output-dir", tmp_path, "--minutes", "5")
     done = call_script("train_model.py", *options, "--batch", "8", check=2)
