@@ -17,6 +17,7 @@ import zlib
 from pathlib import Path
 
 from noise2noise.errors import InputError, read_failure, run_main, write_failure
+from noise2noise.files import make_folder
 
 try:
     from lzma import LZMAError
@@ -83,7 +84,7 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
         print(f"{folder}: 300 pictures, all there and verified")
         return
     existed = folder.exists()
-    download.make_folder(folder)
+    make_folder(folder)
     try:
         # Unpacked beside its place, so that moving a file there is one atomic step.
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
@@ -93,7 +94,7 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
             for path in sorted((new / "BSDS300").rglob("*")):
                 target = folder / path.relative_to(new / "BSDS300")
                 if path.is_dir():
-                    download.make_folder(target)
+                    make_folder(target)
                 else:
                     path.replace(target)
     except OSError as error:

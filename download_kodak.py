@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from noise2noise.errors import read_failure, run_main
-from noise2noise.files import sha256
+from noise2noise.files import make_folder, sha256
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
 MAX_BYTES = 10_000_000  # the largest picture has 0.8 MB
@@ -54,7 +54,7 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
                 f"the answer is not the Kodak picture but {download.describe_start(part)}"
             )
 
-    download.make_folder(folder)
+    make_folder(folder)
     try:
         missing = [
             name

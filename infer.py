@@ -25,6 +25,7 @@ from noise2noise import images, runs
 from noise2noise.arguments import finite, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
+from noise2noise.files import make_folder
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
@@ -96,6 +97,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
+    if args.score is not None and args.image:
+        parser.error("--score takes sets and folders of clean pictures: leave out --image")
     if args.strength is not None:
         if args.filter not in FILTERS:
             parser.error("--strength is one filter's: name it, as in infer.py gaussian")
@@ -213,9 +216,8 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
     ]
     print("\n".join(lines))
     files = {"scores-each.csv": (EACH_COLUMNS, *each), "scores.csv": (COLUMNS, *rows)}
-    path = folder
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, table in files.items():
             path = folder / name
             with path.open("w", newline="") as file:

@@ -77,6 +77,9 @@ def main() -> int:
     start = load_unet(args.start_from) if args.start_from else None
     if start and start.output_shape[-1] < args.channels:
         raise InputError(f"{args.start_from} is for grey pictures, and these are in colour")
+    # Before --fresh renames the folder that it may be in.
+    args.start_sha256 = args.start_from and sha256(args.start_from)
+    args.trained_before = runs.read_training(args.start_from) if args.start_from else {}
     # Once to train it, fused, and once to save it as it is in Table 1.
     build = partial(build_unet, args.channels, args.channels)
     if args.minutes:
@@ -87,18 +90,19 @@ def main() -> int:
         return 0
     large_from = args.steps * small_crop_epochs(args) if args.large_crops else None
     batches, validation_batches = make_batches(args, training, validation, processes, large_from)
-    with backend.distribute(args.batch // 4 if args.large_crops else args.batch):
-        together = backend.steps_together(args.steps, run.step, args.checkpoint_steps or args.steps)
-        together = 1 if args.loss == "l0" else together  # which is annealed at each step
-        model = compile_model(args, build, start, run.settings["precision"], together)
+    with backend.distribute(smallest_batch(args)):
+        between = run.step, args.checkpoint_steps or args.steps
+        model = compile_model(args, build, start, run.settings["precision"], *between)
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
+    took = "this stretch took" if run.epoch or run.step else "this took"
     try:
         with runs.stop_flag() as stop:
             watching = make_callbacks(args, build, validation, model, run, processes, stop)
             fit(args, model, batches, validation_batches, watching, run)
     except runs.Interrupted as stopped:
-        print(stopped, flush=True)
+        again = "the same command, without --fresh," if args.fresh else "the same command"
+        print(f"{stopped}: {again} goes on from there", flush=True)
         return runs.EXIT_INTERRUPTED
 
     if processes.chief:
@@ -116,8 +120,8 @@ def main() -> int:
         reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
         print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
         if args.minutes:
-            took = (time.monotonic() - STARTED) / 60
-            print(f"this took {took:.1f} minutes, {args.minutes:g} were planned in all")
+            minutes = (time.monotonic() - STARTED) / 60
+            print(f"{took} {minutes:.1f} minutes, {args.minutes:g} were planned in all")
     return 0
 
 
@@ -130,7 +134,7 @@ def open_images(args: argparse.Namespace):
         path, options = Path(args.dataset), (args.crop, args.range, args.neighbours)
         training, validation, noise_floor = open_exposures(args.filter, path, *options)
         args.channels = 1 if training.grey else 3
-        args.range = training.span
+        args.range, args.deep = training.span, training.deep
         return training, validation, noise_floor
     try:
         if args.dataset == "kodak":
@@ -157,9 +161,8 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         sets = args, training, validation, processes
         batches, validation_batches = make_batches(*sets)
         large_batches, _ = make_batches(*sets, large_from=0)
-        with backend.distribute(args.batch):
-            together = backend.steps_together(plan.TIMED_STEPS)
-            model = compile_model(args, build, None, choose_precision(args, earlier), together)
+        with backend.distribute(smallest_batch(args)):
+            model = compile_model(args, build, None, choose_precision(args, earlier))
         at_end = clean_psnr(args, build, validation)
         return model, batches, large_batches, validation_batches, at_end
 
@@ -199,7 +202,8 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
     precision = choose_precision(args, runs.read_settings(folder))
     settings = run_settings(args, precision, backend.keras.backend.backend())
     device += f" x {processes.count} processes" if processes.count > 1 else ""
-    if line := backend.unused_gpu():
+    idle = backend.idle_gpus(smallest_batch(args) // processes.count)
+    for line in filter(None, (backend.unused_gpu(), idle)):
         print(line)
     return runs.open_run(folder, settings, device, pictures, processes)
 
@@ -224,14 +228,22 @@ def make_batches(args: argparse.Namespace, training, validation, processes, larg
 
 
 def small_crop_epochs(args: argparse.Namespace) -> int:
-    """Return the epochs before those on large crops."""
-    return args.epochs - round(args.large_crops * args.epochs)
+    """Return the epochs before those on large crops: of several, one at least is."""
+    large = round(args.large_crops * args.epochs)
+    if args.large_crops and args.epochs > 1:
+        large = max(1, large)
+    return args.epochs - large
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, together: int):
+def smallest_batch(args: argparse.Namespace) -> int:
+    """Return the crops of the training's smallest batches, that devices have to share."""
+    return args.batch // 4 if args.large_crops else args.batch
+
+
+def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, *between: int):
     """Build the network, with the weights of the network `start` if there is one; compile it.
 
-    Callbacks see the end of every `together`-th step.
+    Steps that go to a GPU together end at each epoch's end, and `between` so many.
     """
     from model import start_from
     from noise2noise import backend, callbacks
@@ -255,13 +267,14 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
 
         model = NeighbourModel(model)
     optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
-    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error", "l0": callbacks.AnnealedL0()}
+    losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
+    annealed = args.loss == "l0"  # at each step
     model.compile(
         optimizer=optimizer(learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm),
-        loss=losses[args.loss],
+        loss=callbacks.AnnealedL0() if annealed else losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
-        steps_per_execution=together,
+        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *between),
     )
     return model
 
@@ -356,7 +369,7 @@ def run_settings(args: argparse.Namespace, precision: str, backend_name: str) ->
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
         **{key: getattr(args, key) for key in keys.split()},
-        "start_from": args.start_from and sha256(args.start_from),
+        "start_from": args.start_sha256,
         "range": args.range and list(args.range),
         "precision": precision,
         "backend": backend_name,
@@ -365,7 +378,7 @@ def run_settings(args: argparse.Namespace, precision: str, backend_name: str) ->
 
 def what_was_trained(args: argparse.Namespace) -> dict:
     """What the network is for and what it has seen, to be kept in its file."""
-    before = runs.read_training(args.start_from) if args.start_from else {}
+    before = args.trained_before
     seen = [*before.get("trained_on", []), dataset_name(args.dataset)]
     return {
         "filter": args.filter,
@@ -374,6 +387,7 @@ def what_was_trained(args: argparse.Namespace) -> dict:
         "grey": args.channels == 1 or args.filter == "camera",
         "trained_on": sorted(set(seen)),
         "range": args.range and list(args.range),
+        "deep": args.deep,
         "crops": before.get("crops", 0) + args.epochs * args.steps * args.batch,
     }
 
@@ -538,6 +552,7 @@ def parse_arguments() -> argparse.Namespace:
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m
+    args.deep = False  # as clean pictures are seen
     args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
     return args

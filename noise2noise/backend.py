@@ -64,6 +64,14 @@ def unused_gpu() -> str | None:
     )
 
 
+def idle_gpus(batch_size: int) -> str | None:
+    """Say in one line that not all GPUs of this host can share a batch equally, if so."""
+    count = len(_gpus())
+    if not count or (used := _sharing(batch_size, count)) == count:
+        return None
+    return f"{used} of {count} GPUs are used: more cannot share batches of {batch_size} crops"
+
+
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -7,6 +7,30 @@ from collections.abc import Callable
 import numpy as np
 
 CACHE_BYTES = 1 << 30
+WINDOW = 24  # images, at most
+CROPS_PER_IMAGE = 8, 32  # at least and at most: the larger it is, the longer it takes to decode
+PIXELS_PER_CROP = 1 << 17
+
+
+def window(total: int, largest: int, pixels: int) -> tuple[int, int]:
+    """Return from how many images at a time crops are taken, and how many crops each serves.
+
+    (0, 1), all of them and by turns, where all can be kept. Otherwise the window of images moves
+    on, so that an image is decoded once for several crops.
+
+    Parameters
+    ----------
+    total, largest : int
+        Bytes of all images, and of the largest one.
+    pixels : int
+        Of an image.
+    """
+    if total <= CACHE_BYTES:
+        return 0, 1
+    least, most = CROPS_PER_IMAGE
+    # While an image is in use the window moves by its own length, at most.
+    count = min(WINDOW, max(1, CACHE_BYTES // (2 * largest)))
+    return count, min(most, max(least, pixels // PIXELS_PER_CROP))
 
 
 class Cache:

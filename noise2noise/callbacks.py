@@ -12,7 +12,7 @@ from noise2noise import backend, metrics
 from noise2noise.backend import keras
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.filters import Filter
-from noise2noise.runs import CHECKPOINT_SECONDS, Interrupted, Run
+from noise2noise.runs import CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
 from noise2noise.tiles import restore
 
 PSNR_IMAGES = 8
@@ -67,9 +67,16 @@ class AnnealedL0(keras.losses.Loss):
     """The paper's L0 loss, section 3.4: (|f(x) - y| + 1e-8)^gamma, which seeks the mode.
 
     `Annealing` brings gamma from 2 to 0 in the course of the training.
+
+    Raises
+    ------
+    InputError
+        On JAX, which would compile gamma's first value into the step.
     """
 
     def __init__(self):
+        if keras.backend.backend() != "tensorflow":
+            raise InputError("--loss l0 needs TensorFlow: install it, and unset KERAS_BACKEND")
         super().__init__(name="annealed_l0")
         self.gamma = keras.Variable(2.0, trainable=False, dtype="float32", name="gamma")
 
@@ -78,18 +85,10 @@ class AnnealedL0(keras.losses.Loss):
 
 
 class Annealing(keras.callbacks.Callback):
-    """Sets `AnnealedL0`'s gamma before each step, a function of the step alone.
-
-    Raises
-    ------
-    InputError
-        On JAX, which would compile gamma's first value into the step.
-    """
+    """Sets `AnnealedL0`'s gamma before each step, a function of the step alone."""
 
     def __init__(self, loss: AnnealedL0, optimizer, total_steps: int):
         super().__init__()
-        if keras.backend.backend() != "tensorflow":
-            raise InputError("--loss l0 needs the TensorFlow back end: unset KERAS_BACKEND")
         self._loss, self._optimizer, self._total = loss, optimizer, total_steps
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -124,7 +123,11 @@ def resume(run: Run, model: keras.Model) -> None:
 
 def assign(run: Run, group: str, variables) -> None:
     """Give variables the values of the run's checkpoint."""
-    assert len(variables) == sum(key.startswith(group) for key in run.arrays)
+    if len(variables) != sum(key.startswith(group) for key in run.arrays):
+        raise InputError(
+            f"the checkpoint in {run.folder} is of another version: go on with that one, or "
+            "--fresh keeps the folder aside and starts over"
+        )
     for i, variable in enumerate(variables):
         variable.assign(run.arrays[f"{group}/{i}"])
 
@@ -218,7 +221,13 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _diverged(self, step: int) -> InputError:
+        way_out = "try a lower --learning-rate with --fresh"
+        if self.run.settings["minutes"]:
+            way_out = (
+                f"instead of --minutes give the options planned, which {SETTINGS} has, but a lower "
+                "--learning-rate, with --fresh"
+            )
         return InputError(
-            f"the loss is no longer a number at epoch {self._epoch + 1}, step {step}: try a lower "
-            f"--learning-rate with --fresh. The last good checkpoint stays in {self.run.folder}"
+            f"the loss is no longer a number at epoch {self._epoch + 1}, step "
+            f"{step or self.steps}: {way_out}. The last good checkpoint stays in {self.run.folder}"
         )

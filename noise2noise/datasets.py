@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise.cache import Cache
+from noise2noise.cache import Cache, window
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError, read_failure
 from noise2noise.files import sha256
@@ -29,7 +29,7 @@ SCORED = {  # the folder, how many pictures it holds when it is whole, and what 
 }
 DEADLEAVES_VALIDATION = 16  # pictures
 VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
-LARGE = 2000  # pictures from which on a folder's files are checked when used, not at the start
+LARGE = 2000  # pictures of a folder whose headers are read at the start; of more, every n-th
 HASHED_BYTES = 1 << 28  # of a folder whose pictures' contents go into its fingerprint
 
 
@@ -52,17 +52,22 @@ class ImageFiles:
     ------
     InputError
         On creation for a header that cannot be read or a picture smaller than
-        `min_size` pixels on a side, on access for damaged contents; for `LARGE` folders
-        all of it on access. It names the file.
+        `min_size` pixels on a side, on access for damaged contents; of `LARGE` folders
+        most headers too are read on access only. It names the file.
     """
 
     def __init__(self, paths: Sequence[Path], min_size: int = 1, grey: bool = False):
         self.paths = list(paths)
         self._min_size, self._grey = min_size, grey
-        if len(self.paths) < LARGE:
-            for path in self.paths:
-                with open_file(path) as file:
-                    self._check_size(path, file.size())
+        sizes = []
+        for path in self.paths[:: len(self.paths) // LARGE + 1]:
+            with open_file(path) as file:
+                sizes.append(file.size())
+            self._check_size(path, sizes[-1])
+        pixels = [width * height for width, height in sizes]
+        channels, mean = 1 if grey else 3, sum(pixels) // max(1, len(pixels))
+        total, largest = channels * mean * len(self.paths), channels * max(pixels, default=1)
+        self.window, self.crops_per_image = window(total, largest, mean)
         self._cached = Cache(self._read)
 
     def _read(self, k: int) -> np.ndarray:

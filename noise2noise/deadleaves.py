@@ -95,8 +95,8 @@ def _shading(rng: np.random.Generator, top: np.ndarray, radii: np.ndarray, side:
 class DeadLeaves:
     """Images without end, so without a length: `images[k]` is the k-th of `seed`, any k."""
 
-    CROPS_PER_IMAGE = 32  # a new image comes for every so many crops
-    WINDOW = 48  # images that crops are taken from at a time
+    window = 48  # images that crops are taken from at a time
+    crops_per_image = 32  # a new image comes for every so many crops
 
     def __init__(self, seed: int, grey: bool = False):
         self._seed, self._grey = seed, grey

@@ -21,18 +21,6 @@ class WrongContents(Exception):  # noqa: N818, reads as what it is
     """What arrived is not what was asked for; the message says in which way."""
 
 
-def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents; `InputError` where it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{folder} is a file: name a folder with --output-dir") from None
-    except NotADirectoryError:
-        raise InputError(f"{folder} runs through a file: name a folder with --output-dir") from None
-    except OSError as error:
-        raise write_failure(folder, error) from None
-
-
 def fetch(url: str, path: Path, check: Callable[[Path], None], max_bytes: int) -> None:
     """Download `url` to `path`, by way of a temporary name beside it.
 

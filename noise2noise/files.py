@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from noise2noise.errors import write_failure
+from noise2noise.errors import InputError, write_failure
 
 
 def sha256(path: Path) -> str:
@@ -18,7 +18,7 @@ def sha256(path: Path) -> str:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a name to write a file under, that it is there whole or as it was; errors name it."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".part-{path.name}")  # Keras goes by the suffix
     try:
         yield part
         with part.open("r+b") as file:
@@ -29,6 +29,18 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if need be; `InputError` where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder} is a file: name a folder") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder} runs through a file: name a folder") from None
+    except OSError as error:
+        raise write_failure(folder, error) from None
 
 
 def write_whole(path: Path, contents: bytes) -> None:

@@ -89,7 +89,8 @@ def read_rgb(path: Path) -> np.ndarray:
     """Decode a picture: uint8 (height, width, 3), upright; of a stack the first page.
 
     Grey and palette pictures become RGB, transparency is laid on white, deeper pictures
-    are brought to 8 bits, and the EXIF orientation is applied.
+    are brought to 8 bits, and the EXIF orientation is applied. Of unsigned integers white is the
+    largest that their type holds, or that the bits hold which are used: 4095 of 12 bits in 16.
 
     Raises
     ------
@@ -97,17 +98,14 @@ def read_rgb(path: Path) -> np.ndarray:
         One line that names the file, whatever is wrong with it.
     """
     with open_file(path) as file:
-        if not isinstance(file, Eight) and not _pillow_reads(path, file):
-            color = file.read().color
-            return ranges.to_8bit(color, ranges.measure([color]))
+        if file.deep or not (isinstance(file, Eight) or _pillow_reads(path)):
+            picture = file.read()
+            return upright(picture, _on_white(picture))
     image = open_picture(path)
     with decoding(path), image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load(path, image)
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            # Pillow gives 16-bit files as uint16, or as int32 in older versions and from TIFF.
-            return np.repeat(ranges.to_8bit(np.asarray(image, np.uint16)[..., None]), 3, axis=2)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
@@ -115,10 +113,23 @@ def read_rgb(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _pillow_reads(path: Path, file: PictureFile) -> bool:
-    """Whether Pillow reads a TIFF and has modes for its depth."""
-    if file.format != "TIFF" or file.dtype not in (np.uint8, np.uint16):
-        return False
+def _on_white(picture: Picture) -> np.ndarray:
+    """Bring a picture of any type to 8-bit RGB, its one channel behind the colours as alpha."""
+    color, kind = picture.color, picture.pixels.dtype
+    if kind.kind == "u":
+        white = top = np.iinfo(kind).max
+        if (largest := int(color.max())) < ranges.USED * top:
+            white = 2 ** max(8, largest.bit_length()) - 1
+        shown = ranges.to_8bit(color, (0, white))
+    else:
+        shown = ranges.to_8bit(color, ranges.measure([color]))
+    if picture.pixels.shape[2] == picture.colors + 1:
+        alpha = ranges.to_network(picture.pixels[..., -1:])
+        shown = np.rint(255 + alpha * (shown.astype(np.float32) - 255)).astype(np.uint8)
+    return shown
+
+
+def _pillow_reads(path: Path) -> bool:
     try:
         with Image.open(path):
             return True

@@ -32,11 +32,10 @@ class Muon(keras.optimizers.Muon):
             learning_rate, **{"adam_weight_decay": None, "weight_decay": None} | betas | options
         )
 
-    def update_step(self, gradient, variable, learning_rate):
-        if len(variable.shape) != 4 or min(variable.shape[2:]) <= 4:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        momentum = self.momentums[self._get_variable_index(variable)]
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) != 4 or min(variable.shape[2:]) <= 4
+
+    def _muon_update_step(self, gradient, variable, learning_rate, momentum):
         self.assign(momentum, ops.add(gradient, ops.multiply(momentum, self.momentum)))
         step = ops.add(gradient, ops.multiply(momentum, self.momentum))  # Nesterov's
         matrix = ops.reshape(step, (-1, variable.shape[3]))

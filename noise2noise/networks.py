@@ -20,7 +20,8 @@ class Trained:
     """A trained model's file, and what it was trained for: no filter for real noise.
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them, `span` which values of real exposures it took for 0 and 1 (`ranges`).
+    them, `span` which values of real exposures it took for 0 and 1 (`ranges`), `deep` whether those
+    had more than 8 bits.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Trained:
     trained_on: tuple[str, ...] = ()
     grey: bool = False
     span: Range | None = None
+    deep: bool = True
 
     @property
     def zero_mean(self) -> bool:
@@ -67,7 +69,8 @@ def find_models(
             trained_on = tuple(training.get("trained_on", ()))
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span))
+            deep = bool(training.get("deep", True))
+            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span, deep))
     if not found and filter is None and kinds & set(REAL_NOISE):
         raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:

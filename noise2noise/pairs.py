@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from noise2noise import camera
-from noise2noise.datasets import LARGE
 from noise2noise.filters import Filter
 from noise2noise.ranges import to_network
 
@@ -74,14 +73,10 @@ class NoisyPairs:
         self.channels = channels
         self.large_from = large_from
         self.flat_areas = flat_areas
-        count = len(images) if hasattr(images, "__len__") else None
         # Images too many to keep, or generated without end, serve several crops for one
-        # decoding: crops come from a window of so many images, which moves on.
-        self.window, self.crops_per_image = 0, 1
-        if count is None:
-            self.window, self.crops_per_image = images.WINDOW, images.CROPS_PER_IMAGE
-        elif count >= LARGE:
-            self.window, self.crops_per_image = 24, 8
+        # decoding: crops come from a window of so many images, which moves on (`cache.window`).
+        self.window = getattr(images, "window", 0)
+        self.crops_per_image = getattr(images, "crops_per_image", 1)
 
     def size(self, number: int) -> int:
         """Return the pixels on a side of the crops of batch `number`."""

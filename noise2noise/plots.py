@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from noise2noise.errors import write_failure
+from noise2noise.files import make_folder
 from noise2noise.filters import FILTERS
 
 TALL = 12  # inches: from there on noise in so many pixels makes files of many megabytes
@@ -16,8 +17,8 @@ TALL = 12  # inches: from there on noise in so many pixels makes files of many m
 
 def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     """Save a figure, say where, and open a window with it where there is a screen."""
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=100 if figure.get_figheight() > TALL else 150)
     except OSError as error:
         raise write_failure(path, error) from None

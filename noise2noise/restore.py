@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, ranges
-from noise2noise.errors import InputError, write_failure
-from noise2noise.files import whole
+from noise2noise.errors import InputError
+from noise2noise.files import make_folder, whole
 from noise2noise.images import SUFFIXES
 from noise2noise.networks import Trained
 from noise2noise.picture import Picture, PictureFile
@@ -31,7 +31,8 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
-            inside = [path for path in sorted(given.rglob("[!.]*")) if path.is_file()]
+            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
+            inside = [path for path in inside if not is_hidden(path.relative_to(given))]
             if given.resolve() in resolved.parents:
                 inside = [path for path in inside if resolved not in path.resolve().parents]
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
@@ -54,6 +55,11 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")
     return made
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the name of a relative path, or of a folder that it runs through, has a dot first."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def restore_file(
@@ -80,6 +86,12 @@ def restore_file(
         From 0, the picture as it is, to 1, restored.
     figure : Path, optional
         Where the first page is saved before and after, side by side.
+
+    Raises
+    ------
+    InputError
+        For values that are not like the training's, damaged contents, or a file that cannot be
+        written (`WriteError`); it names the file.
     """
     span, origin = choose_range(trained, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
@@ -129,22 +141,25 @@ def choose_range(
 ) -> tuple[Range | None, str]:
     """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
-    That is the range given; or, for networks of real noise, that of their training; or, of more
-    than 8 bits, what is measured on some of the file's pages; or `EACH`, where theirs differ.
+    That is the range given; or, for networks of real noise, that of their training (of 8 bits
+    only where the training's were too); or, of more than 8 bits, what is measured on some of the
+    file's pages; or `EACH`, where theirs differ. Raises `InputError` for values that are not like
+    the training's.
     """
     if given:
         return tuple(given), "given"
-    if not file.deep:
+    learned = trained.span if trained.filter is None else None
+    if not file.deep and (trained.deep or not learned):
         return None, ""
     shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
     values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
-    if trained.filter is None and trained.span:
-        if not ranges.fits(values, trained.span):
+    if learned:
+        if not ranges.fits(values, learned):
             raise InputError(
-                f"the values of {file.path} are not like those of {trained.span[0]:g} to "
-                f"{trained.span[1]:g} that {trained.name} was trained on: give theirs with --range"
+                f"the values of {file.path} are not like those of {learned[0]:g} to "
+                f"{learned[1]:g} that {trained.name} was trained on: give theirs with --range"
             )
-        return trained.span, "that of the training"
+        return learned, "that of the training"
     if trained.filter is None and values[0].dtype.kind == "u":
         return None, ""
     spans = [ranges.measure([some]) for some in values]
@@ -199,10 +214,3 @@ def compare(picture: Picture, pixels: np.ndarray, span: Range | None, path: Path
     after = replace(picture, pixels=pixels).color
     shown = [images.upright(picture, image, span) for image in (picture.color, after)]
     plots.save_and_show(plots.compare(*shown), path, show=False)
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_failure(folder, error) from None

@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from noise2noise.errors import InputError, write_failure
-from noise2noise.files import write_whole
+from noise2noise.files import make_folder, whole, write_whole
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 MODEL = "model.keras"
@@ -57,15 +57,10 @@ def save_model(model, path: Path, training: dict) -> None:
 
     Keras reads past the file's additional member; `read_training` returns it.
     """
-    part = path.with_name(f".part-{path.name}")
-    try:
+    with whole(path) as part:
         model.save(part)
         with zipfile.ZipFile(part, "a") as file:
             file.writestr(TRAINING, json.dumps(training))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise write_failure(path, error) from None
 
 
 def read_training(path: Path) -> dict:
@@ -81,10 +76,8 @@ class Interrupted(Exception):  # noqa: N818, it is not an error
     """A signal stopped the run after it was saved."""
 
     def __init__(self, signal_name: str, epoch: int, step: int):
-        super().__init__(
-            f"stopped by {signal_name} and saved after step {step} of epoch {epoch + 1}: "
-            "the same command goes on from there"
-        )
+        place = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
+        super().__init__(f"stopped by {signal_name} and saved after {place}")
 
 
 class Run:
@@ -114,16 +107,15 @@ class Run:
         self.folder = folder
         self.settings = settings
         self.device = metadata["device"]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_failure(folder, error) from None
+        make_folder(folder)
         self._lock = _lock(folder)
         earlier = read_settings(folder)
+        self._load()
+        if not self.arrays and not (folder / MODEL).exists():
+            earlier = None  # nothing was trained yet: what failed may be given otherwise
         if earlier is not None:
             self._check_settings(earlier["settings"], settings)
             self._check_pictures(pictures)
-        self._load()
         epochs = settings["epochs"]
         if earlier is None or earlier["settings"]["epochs"] != epochs:
             if earlier is not None:

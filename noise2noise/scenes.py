@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import ranges
-from noise2noise.cache import Cache
+from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError
 from noise2noise.images import SUFFIXES, find_pictures, open_file, read_picture
@@ -147,8 +147,8 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `neighbours` how far apart in a scene's order the two exposures
-    of a pair may be; None: the type's, any.
+    the range of their values, `deep` whether they have more than 8 bits, `neighbours` how far apart
+    in a scene's order the two exposures of a pair may be; None: the type's, any.
 
     Raises
     ------
@@ -164,6 +164,8 @@ class Scenes:
         self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
         self.grey = False
         self.span: Range | None = None
+        self.deep = False
+        self.window, self.crops_per_image = 0, 1
         self.neighbours: int | None = None
         self._min_size = min_size
         self._parts = {}  # what is taken of exposures, where that is not the whole
@@ -313,6 +315,13 @@ def _seen_alike(
         (one, first), (other, second) = list(kinds.items())[:2]
         raise InputError(f"{first} holds {one} values and {second} {other}: give one kind of them")
     span = span or ranges.measure(training._cached[n] for n in some)
+    (kind,) = kinds
     for part in parts:
-        part.span = span
+        part.span, part.deep = span, kind != np.uint8
+        pixels = [part._cached[n].size for n in range(0, len(part._exposures), step)]
+        mean, most = sum(pixels) // len(pixels), max(len(scene.exposures) for scene in part.scenes)
+        total, largest = mean * len(part._exposures), max(pixels) * most
+        part.window, part.crops_per_image = window(
+            total * kind.itemsize, largest * kind.itemsize, most * mean
+        )
     return tuple(parts)

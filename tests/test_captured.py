@@ -12,6 +12,7 @@ from PIL import Image
 
 from data import CapturedDataset
 from noise2noise.backend import keras
+from noise2noise.cache import Cache
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import align_exposures, warn_of_jpeg
@@ -256,6 +257,57 @@ def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
     align_exposures(Scenes(find_scenes(folder)), out=lines.append)
     (warning,) = [line for line in lines if line.startswith("warning")]
     assert "% of the values of an exposure of cut are at the end of its range" in warning
+
+
+def test_few_photons_are_no_values_that_were_cut_off(folder):
+    rng = np.random.default_rng(2)
+    light = dead_leaves(rng, size=96)[..., 0] / 50 + 1.5
+    for exposure in range(2):
+        path = folder / f"photons/{exposure}.tif"
+        path.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(path, rng.poisson(light).astype(np.uint16))
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    assert not any(line.startswith("warning") for line in lines)
+
+
+def test_a_range_given_for_exposures_of_8_bits_is_used_again_to_restore(tmp_path):
+    rng = np.random.default_rng(0)
+    for scene in range(2):
+        clean = dead_leaves(rng, size=96) * (60 / 255)
+        for exposure in range(2):
+            noisy = np.rint((clean + rng.normal(scale=3, size=clean.shape)).clip(0, 60))
+            path = tmp_path / f"dim/{scene}/{exposure}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noisy.astype(np.uint8)).save(path)
+    sizes = ("--epochs", 1, "--steps", 1, "--batch", 4, "--crop", 32, "--range", 0, 60)
+    command = ("train_model.py", "captured", tmp_path / "dim", *sizes)
+    call_script(*command, "--output-dir", tmp_path / "r")
+    one, deep = tmp_path / "dim/0/0.png", tmp_path / "deep.tif"
+    tifffile.imwrite(deep, np.asarray(Image.open(one)).astype(np.uint16) * 100)
+    done = call_script(
+        *("infer.py", "captured", "dim", "--models", tmp_path / "r", "--output", tmp_path / "o"),
+        *("--restore", one, deep),
+        check=2,
+    )
+    assert f"{one}: range 0 to 60, that of the training" in done.stdout
+    assert f"values of {deep} are not like those of 0 to 60" in one_error_line(done)
+
+
+def test_scenes_too_large_to_keep_are_decoded_once_for_many_crops(folder, monkeypatch):
+    exposure = 96 * 96 * 3 * 2  # bytes
+    monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 8 * exposure)
+    training, _ = training_scenes(folder, 32)  # 2 + 3 exposures: all are kept
+    assert training.window == 0
+    monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 4 * exposure)
+    training, _ = training_scenes(folder, 32)
+    assert (training.window, training.crops_per_image) == (1, 8)
+    read, decode = [], training._read
+    training._cached = Cache(lambda n: read.append(n) or decode(n))
+    dataset = CapturedDataset(training, batch_size=4, crop_size=32, steps=100)
+    for i in range(100):
+        dataset[i]
+    assert len(read) <= 5 * (100 * 4 / 8 + 1) / 2  # each exposure once a turn of its scene's
 
 
 def write_stack(path, rng, pages=6, drift=0, peak=3000):

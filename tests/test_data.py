@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, call_script, one_error_line, run_script
+import tifffile
+from conftest import REPOSITORY, call_script, one_error_line, run_script, write_png16
 from PIL import Image
 
 import data
 from data import NoisyDataset
-from noise2noise import backend, datasets, pairs
+from noise2noise import backend, datasets
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.datasets import ImageFiles, split
@@ -294,8 +295,7 @@ class Decoded(ImageFiles):
 @pytest.fixture
 def large(tmp_path, monkeypatch) -> list[Path]:
     """A hundred small pictures, which count as many, and a cache that has room for half."""
-    for module in (datasets, pairs):
-        monkeypatch.setattr(module, "LARGE", 100)
+    monkeypatch.setattr(datasets, "LARGE", 100)
     monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 50 * 32 * 32 * 3)
     for k in range(100):
         Image.fromarray(np.full((32, 32, 3), k, np.uint8)).save(tmp_path / f"{k:03}.png")
@@ -312,6 +312,21 @@ def test_a_large_folder_is_cut_from_a_window_and_each_picture_decoded_once_a_pas
     assert len(images.decoded) <= passes * 100 + window
     for first in range(0, len(images.used), 80):  # crops of as many pictures as 80 / 8, and window
         assert len(set(images.used[first : first + 80])) <= window + 80 / crops
+
+
+def test_a_few_large_pictures_are_cut_from_a_window_too(tmp_path, monkeypatch):
+    for k in range(6):
+        Image.fromarray(np.full((1024, 1024, 3), k, np.uint8)).save(tmp_path / f"{k}.png")
+    images = Decoded(find_pictures(tmp_path))
+    assert NoisyDataset(images, "gaussian").pairs.window == 0
+    monkeypatch.setattr("noise2noise.cache.CACHE_BYTES", 4 * 1024 * 1024 * 3)
+    images = Decoded(find_pictures(tmp_path))
+    dataset = NoisyDataset(images, "gaussian", batch_size=4, crop_size=32, steps=100)
+    assert (dataset.pairs.window, dataset.pairs.crops_per_image) == (2, 8)
+    for i in range(96):
+        dataset[i]
+    assert set(images.used) == set(range(6))
+    assert len(images.decoded) <= 96 * 4 / 8 + 2
 
 
 def test_no_picture_of_a_large_folder_is_decoded_by_two_processes(large):
@@ -412,6 +427,26 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path, picture, expected):
         np.broadcast_to(expected, result.shape) if np.ndim(expected) == 0 else expected,
         atol=1,
     )
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_white_is_what_the_bits_that_are_used_can_hold(tmp_path, suffix, bits):
+    deep = (dead_leaves(np.random.default_rng(0), size=64) / 255 * (2**bits - 1)).round()
+    path = tmp_path / f"a.{suffix}"
+    for pixels in (deep, deep[..., :1]):
+        pixels = pixels.astype(np.uint16)
+        write_png16(path, pixels) if suffix == "png" else tifffile.imwrite(path, pixels)
+        expected = np.broadcast_to(pixels / (2**bits - 1) * 255, deep.shape)
+        np.testing.assert_allclose(read_rgb(path), expected, atol=0.51)
+
+
+def test_transparency_of_deep_pictures_is_laid_on_white(tmp_path):
+    deep = np.full((8, 9, 4), 30_000, np.uint16)
+    deep[..., 3] = 65535 // 2
+    write_png16(tmp_path / "a.png", deep)
+    expected = 255 - 0.5 * (255 - 30_000 / 65535 * 255)
+    np.testing.assert_allclose(read_rgb(tmp_path / "a.png"), expected, atol=1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -167,6 +167,7 @@ def test_a_bug_in_restoring_keeps_its_traceback_and_is_not_laid_on_the_picture(
         (("poisson", "--strength", -1), "--strength must be above 0"),
         (("--compare",), "are for --restore"),
         (("--restore", "a.png", "--output", "b", "--score"), "leave out --score"),
+        (("--image", "a.png", "--score", "kodak"), "leave out --image"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments, line):

@@ -381,6 +381,8 @@ def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_net
     source.mkdir(parents=True)
     KINDS["rgb8.png"][0](source / "a.png")
     (source / "._a.png").write_bytes(b"what macOS leaves beside it")
+    (source / ".thumbnails").mkdir()
+    KINDS["rgb8.png"][0](source / ".thumbnails/a.png")
     command = ("infer.py", "--models", camera_networks, "--restore", source)
     done = call_script(*command, "--output", source.parent)
     assert "restored 1 of 1 pictures" in done.stdout

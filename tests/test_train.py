@@ -1,5 +1,6 @@
 """Training as a user runs it: what it leaves, what repeats, what it says of bad input."""
 
+import argparse
 import csv
 import json
 import os
@@ -13,6 +14,7 @@ from conftest import SMALL, call_script, model_weights, one_error_line, run_scri
 from filelock import FileLock
 from PIL import Image
 
+import train_model
 from noise2noise import backend, plan, runs
 from noise2noise.backend import keras
 
@@ -230,6 +232,44 @@ def test_fresh_keeps_the_old_run_under_another_name(trained, further):
     assert (further / "model.keras").exists()
 
 
+def test_fresh_starts_from_the_network_that_it_keeps_aside(trained, pictures, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / f"gaussian-{pictures.name}"))
+    options = ("--fresh", "--start-from", run / "model.keras", "--learning-rate", "1e-12")
+    train("gaussian", pictures, *options, sizes=ONE_EPOCH, output=tmp_path)
+    assert_hardly_changed(trained, run)
+    assert runs.read_training(run / "model.keras")["crops"] == 2 * 4 * 8 + 1 * 2 * 8
+    assert (tmp_path / f"{run.name}.1/model.keras").exists()
+
+
+def test_a_run_in_which_nothing_was_trained_takes_other_settings_and_pictures(
+    pictures, tmp_path, monkeypatch
+):
+    folder = Path(shutil.copytree(pictures, tmp_path / pictures.name))
+    damaged = folder / "0.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    failed = train("gaussian", folder, sizes=ONE_EPOCH, output=tmp_path / "runs", check=2)
+    assert f"{damaged} cannot be read as an image" in one_error_line(failed)
+    damaged.unlink()
+    options = ("--seed", "1")
+    train("gaussian", folder, *options, sizes=ONE_EPOCH, output=tmp_path / "runs")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / runs.SETTINGS).read_text())["settings"]["seed"] == 1
+    assert not any("0.png" in name for name in json.loads((run / runs.PICTURES).read_text()))
+
+
+def test_gpus_that_cannot_share_a_batch_are_said(monkeypatch):
+    monkeypatch.setattr(backend, "_gpus", lambda: [("a GPU", 9.0)] * 3)
+    assert backend.idle_gpus(12) is None
+    assert "2 of 3 GPUs are used" in backend.idle_gpus(16)
+
+
+def test_large_crops_are_never_none_of_several_epochs():
+    for epochs, share, small in ((20, 0.15, 17), (3, 0.15, 2), (1, 0.15, 1), (20, 0.0, 20)):
+        args = argparse.Namespace(epochs=epochs, large_crops=share)
+        assert train_model.small_crop_epochs(args) == small
+
+
 def test_more_epochs_than_a_falling_rate_was_planned_for_are_refused(trained, further):
     before = (further / "model.keras").read_bytes()
     options = (*FURTHER, "--start-from", trained / "model.keras", "--epochs", 2)
@@ -245,11 +285,11 @@ def test_a_network_carries_what_it_was_trained_on_through_further_training(
 ):
     assert runs.read_training(trained / "model.keras") == {
         **{"filter": "gaussian", "loss": "l2", "clean_targets": False, "grey": False},
-        **{"trained_on": [pictures.name], "range": None, "crops": 2 * 4 * 8},
+        **{"trained_on": [pictures.name], "range": None, "deep": False, "crops": 2 * 4 * 8},
     }
     assert runs.read_training(further / "model.keras") == {
         **{"filter": "text", "loss": "l1", "clean_targets": False, "grey": False},
-        **{"trained_on": sorted([pictures.name, "others"]), "range": None},
+        **{"trained_on": sorted([pictures.name, "others"]), "range": None, "deep": False},
         **{"crops": 2 * 4 * 8 + 1 * 2 * 8},
     }
 
