@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise.backend import keras
+from noise2noise.callbacks import middle
 from noise2noise.datasets import ImageFiles
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError, run_main
@@ -30,6 +31,7 @@ from noise2noise.pairs import (
 )
 from noise2noise.workers import Workers
 
+SHOWN_SIZE = 512  # pixels on a side of what the filters are shown on, at most
 PEEKED = 2  # batches of a stream that Keras asks for to see their shapes, and then again
 
 
@@ -212,7 +214,7 @@ def main() -> None:
     from noise2noise import plots
 
     if args.folder:
-        image = read_rgb(find_pictures(args.folder)[0])
+        image = middle(read_rgb(find_pictures(args.folder)[0]), SHOWN_SIZE)
     else:
         image = dead_leaves(np.random.default_rng(0), size=256)
     plots.save_and_show(plots.filter_sheet(image), args.output)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noise2noise import images, runs
+from noise2noise import images, metrics, runs
 from noise2noise.arguments import finite, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, run_main, write_failure
@@ -31,7 +31,6 @@ from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
 from noise2noise.restore import files_to_restore, restore_file
-from noise2noise.tiles import restore
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
@@ -149,14 +148,13 @@ def picture_to_show(image: Path | None):
 def show(models: list[Trained], args: argparse.Namespace) -> None:
     """Make Table 2: a row per model, input, output and true image with their PSNR."""
     clean, name = picture_to_show(args.image)
-    from noise2noise import metrics, plots
+    from noise2noise import plots
 
     rows = []
     for trained in models:
         model = load_model(trained.path)
         true = images.luminance(clean) if model.output_shape[-1] == 1 else clean
-        noisy = metrics.corrupt_for_score(trained.filter, true, 0, args.strength)
-        pair = [metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))]
+        pair = metrics.noisy_and_restored(model, trained.filter, true, 0, args.strength)
         captions = [f"{metrics.psnr(image, true):.2f} dB" for image in pair]
         shown = (np.broadcast_to(image, clean.shape) for image in (*pair, true))
         rows.append((trained.name, list(zip(shown, [*captions, name], strict=True))))
@@ -170,8 +168,10 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from noise2noise import metrics
-
+    for path in (path for paths in sets.values() for path in paths):
+        with images.open_file(path) as file:
+            if min(file.size()) < metrics.MIN_SIZE:
+                raise InputError(f"{path} is smaller than {metrics.MIN_SIZE} pixels: remove it")
     rows, each = [], []
     with Progress(console=Console(stderr=True)) as progress:
         for trained in models:
@@ -184,8 +184,8 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
                     clean = images.luminance(clean) if model.output_shape[-1] == 1 else clean
-                    noisy = metrics.corrupt_for_score(trained.filter, clean, index, args.strength)
-                    pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(model, noisy))
+                    noise = trained.filter, clean, index, args.strength
+                    pair = metrics.noisy_and_restored(model, *noise)
                     scored = [
                         metric(image, clean) for metric, _ in METRICS.values() for image in pair
                     ]

@@ -3,7 +3,7 @@
     python benchmarks/damaged_images.py               500 pictures, some minutes
     python benchmarks/damaged_images.py --count 50
 
-Pictures of every format with flipped bytes, cut short, with headers that claim 60,000 x
+Pictures of the usual formats with flipped bytes, cut short, with headers that claim 60,000 x
 60,000 pixels, and files that are something else. Each must end in a result or in one line
 that names the file: an exception of any other kind, more than 60 seconds for one picture or
 more than 2 GB of memory make the exit code 1.

@@ -226,9 +226,10 @@ def same_as_on_a_cpu(size: str) -> None:
     from noise2noise import metrics
     from noise2noise.deadleaves import dead_leaves
     from noise2noise.filters import FILTERS
+    from noise2noise.ranges import to_8bit
 
     clean = dead_leaves(np.random.default_rng(0), size=int(size))
-    noisy = metrics.to_8bit(metrics.corrupt_for_score(FILTERS["gaussian"], clean, 0))
+    noisy = to_8bit(metrics.corrupt_for_score(FILTERS["gaussian"], clean, 0))
     scores = [metrics.psnr(noisy, clean)]
     with tempfile.TemporaryDirectory() as folder:
         Image.fromarray(noisy).save(Path(folder, "noisy.png"))

@@ -23,6 +23,11 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from noise2noise.files import PART
+from noise2noise.runs import CHECKPOINT
+
 STEPS, EPOCHS, EVERY = 12, 5, 4
 COMMAND = f"""
 import sys
@@ -98,8 +103,8 @@ def wait_for_instant(kind: str, training: Training, process, rng: random.Random)
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.05))
         return
-    part = training.folder / "run/.new-checkpoint.npz.part"
-    while process.poll() is None and not part.exists():
+    saving = f"{PART}*{CHECKPOINT}"
+    while process.poll() is None and not any((training.folder / "run").glob(saving)):
         time.sleep(0.0005)
     time.sleep(rng.uniform(0, 0.03))
 

@@ -24,6 +24,7 @@ from noise2noise import metrics
 from noise2noise.errors import InputError, run_main
 from noise2noise.images import read_rgb
 from noise2noise.networks import find_models
+from noise2noise.ranges import to_8bit
 from noise2noise.tiles import restore
 
 
@@ -36,7 +37,7 @@ def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
         def cbm3d(image):
             sigma = float(np.mean(estimate_sigma(image / 255, channel_axis=-1)))
-            return metrics.to_8bit(bm3d.bm3d_rgb(image / 255, max(sigma, 1e-3)))
+            return to_8bit(bm3d.bm3d_rgb(image / 255, max(sigma, 1e-3)))
 
         found["CBM3D"] = cbm3d
     if importlib.util.find_spec("cv2"):

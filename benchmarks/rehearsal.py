@@ -264,7 +264,7 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     made: dict[Camera, Rehearsal] = {}  # microscope and single share files and a network
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
+        folder = (args.folder or Path(temporary)).resolve()
         for name in names:
             pictures = 1
             if name == "alone":
@@ -273,7 +273,7 @@ def main() -> None:
                 camera = COLOUR if name == "sensor" else MICROSCOPE
                 if camera not in made:
                     kind = "stacks" if camera.grey else "colour"
-                    made[camera] = Rehearsal(folder.resolve() / kind, camera, args)
+                    made[camera] = Rehearsal(folder / kind, camera, args)
                 files, pictures = made[camera], len(made[camera].tests)
                 means = {"noisy": files.mean(None)}
                 means |= {network: files.mean(network) for network in REHEARSALS[name]}

@@ -53,10 +53,9 @@ def machine() -> str:
     """The GPU's or the CPU's model, and the number of cores."""
     from noise2noise.backend import _gpus
 
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":")[1].strip()
     flags = Path("/proc/cpuinfo").read_text()
+    named = re.search(r"^model name\s*: (.*)", flags, re.MULTILINE)  # ARM's have none
+    cpu = named[1].strip() if named else platform.machine()
     known = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX512"}
     vectors = next((name for flag, name in known.items() if flag in flags), "no AVX512")
     gpus = "".join(f"{name}, " for name, _ in _gpus())
@@ -388,7 +387,8 @@ def command_candidate(name: str) -> list[float]:
         command += ["--restore", f"{folder}/in", "--output", f"{folder}/out"]
         start = ["-c", WITHOUT_OPENVINO] if network == "Keras" else []
         begin = time.perf_counter()
-        subprocess.run([sys.executable, *start, *command], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, *start, *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
         seconds = time.perf_counter() - begin
     return [seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6]
 
@@ -426,7 +426,6 @@ def quality() -> tuple[list[str], list[list[str]]]:
     from noise2noise.datasets import scored_paths
     from noise2noise.filters import FILTERS
     from noise2noise.images import read_rgb
-    from noise2noise.tiles import restore
 
     rows = []
     for recipe in RECIPES:
@@ -445,8 +444,8 @@ def quality() -> tuple[list[str], list[list[str]]]:
             values = []
             for i, path in enumerate(scored_paths(dataset)):
                 clean = read_rgb(path)
-                noisy = metrics.corrupt_for_score(FILTERS["gaussian"], clean, i)
-                values.append(metrics.psnr(metrics.to_8bit(restore(model, noisy)), clean))
+                _, restored = metrics.noisy_and_restored(model, FILTERS["gaussian"], clean, i)
+                values.append(metrics.psnr(restored, clean))
             row.append(f"{np.mean(values):.2f}")
         rows.append(row)
     return ["command", "minutes", "BSDS300's test pictures, dB (CBM3D: 30.34)", "Kodak"], rows

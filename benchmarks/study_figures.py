@@ -27,9 +27,10 @@ from study import RUNS, home
 import infer
 from noise2noise import metrics, plots
 from noise2noise.datasets import scored_paths
-from noise2noise.errors import run_main
+from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
+from noise2noise.ranges import to_8bit
 from noise2noise.tiles import restore
 
 RESULTS = REPOSITORY / "results"
@@ -55,10 +56,11 @@ SURROUNDINGS = 3  # pixels from a covered one
 
 
 def load(name: str):
-    """Return a network as it was trained (study.py), or as it is shipped; None without either."""
-    paths = home(name), REPOSITORY / f"pretrained/{name}.keras"
-    path = next((path for path in paths if path.exists()), None)
-    return path and infer.load_model(path)
+    """Load a network as it was trained (study.py), or as it is shipped; `InputError` without."""
+    for path in (home(name), REPOSITORY / f"pretrained/{name}.keras"):
+        if path.exists():
+            return infer.load_model(path)
+    raise InputError(f"{name} is not trained: python benchmarks/study.py {name}")
 
 
 def style(targets: str, note: str = "") -> dict:
@@ -100,8 +102,7 @@ def draw_front() -> None:
     rows = []
     for name in ("gaussian-bsds300", "bernoulli-bsds300", "text-bsds300-l1"):
         filter = name.split("-")[0]
-        noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
-        images = metrics.to_8bit(noisy), metrics.to_8bit(restore(load(name), noisy))
+        images = metrics.noisy_and_restored(load(name), FILTERS[filter], clean, index)
         captions = [f"{metrics.psnr(image, clean):.2f} dB" for image in images]
         shown = [image[FRONT_PART] for image in (*images, clean)]
         rows.append((filter, list(zip(shown, [*captions, ""], strict=True))))
@@ -114,7 +115,7 @@ def draw_camera() -> None:
 
     clean = astronaut()[CAMERA_PART]
     noisy = metrics.corrupt_for_score(FILTERS["camera"], clean, 0)
-    noisy = metrics.to_8bit(noisy)
+    noisy = to_8bit(noisy)
     images = [noisy, restore(load("camera-bsds300"), noisy, keep_means=True)]
     shown = [*zip(images, ("", "camera-bsds300"), strict=True), (clean, "")]
     plots.save_and_show(plots.table2([("", shown)]), RESULTS / "camera.png", show=False)
@@ -143,11 +144,10 @@ def measure(names: list[str]) -> list[tuple[str, float, float, float]]:
     for name in names:
         network = load(name)
         filter = FILTERS[name.split("-")[0]]
-        for strength in STRENGTHS[filter.name] if network else ():
+        for strength in STRENGTHS[filter.name]:
             values = []
             for index, clean in originals:
-                noisy = metrics.corrupt_for_score(filter, clean, index, strength)
-                pair = metrics.to_8bit(noisy), metrics.to_8bit(restore(network, noisy))
+                pair = metrics.noisy_and_restored(network, filter, clean, index, strength)
                 values.append([metrics.psnr(picture, clean) for picture in pair])
             rows.append((name, strength, *np.mean(values, axis=0)))
             print(f"{name} {strength:g}: {rows[-1][2]:.2f} -> {rows[-1][3]:.2f} dB", flush=True)
@@ -167,8 +167,7 @@ def draw_sweep() -> None:
         filter, name = PAIRS[title]
         for targets, suffix in TARGETS.items():
             mine = [row for row in rows if row[0] == name + suffix]
-            if mine:
-                ax.plot([row[1] for row in mine], [row[3] for row in mine], **style(targets))
+            ax.plot([row[1] for row in mine], [row[3] for row in mine], **style(targets))
         noisy = sorted({row[1:3] for row in rows if row[0] == name})
         ax.plot(*zip(*noisy, strict=True), color="grey", linestyle=":", label="input")
         ax.set(xlabel=f"strength {FILTERS[filter].symbol}", ylabel="PSNR (dB)")
@@ -190,18 +189,14 @@ def draw_details() -> None:
         clean = read_rgb(path)
         noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         networks = [load(name + suffix) for suffix in TARGETS.values()]
-        outputs = [network and restore(network, noisy) for network in networks]
-        shown = [None if o is None else metrics.to_8bit(o) for o in (noisy, *outputs)]
-        captions = ["" if o is None else f"{metrics.psnr(o, clean):.2f} dB" for o in shown]
+        shown = [to_8bit(noisy), *(to_8bit(restore(network, noisy)) for network in networks)]
+        captions = [f"{metrics.psnr(image, clean):.2f} dB" for image in shown]
         top, left = PARTS[picture]
         row, column = divmod(number, len(PARTS))
         here = axes[row][column * len(columns) : (column + 1) * len(columns)]
         for ax, output, caption, head in zip(
             here, [*shown, clean], [*captions, ""], columns, strict=True
         ):
-            if output is None:  # not trained
-                ax.axis("off")
-                continue
             ax.imshow(output[top : top + PART, left : left + PART], interpolation="nearest")
             ax.set(xticks=[], yticks=[], xlabel=caption)
             if row == 0:
@@ -216,14 +211,12 @@ def measure_covered() -> None:
     rows = []
     originals = list(enumerate(read_rgb(path) for path in scored_paths("bsds300")))[::4]
     for title, (filter, name) in PAIRS.items():
-        for targets, suffix in TARGETS.items():
-            network = load(name + suffix) if filter == "text" else None
-            if network is None:
-                continue
+        for targets, suffix in TARGETS.items() if filter == "text" else ():
+            network = load(name + suffix)
             values = []
             for index, clean in originals:
                 noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
-                error = (metrics.to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
+                error = (to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
                 covered = (noisy != clean / np.float32(255)).any(-1)
                 near = binary_dilation(covered, iterations=SURROUNDINGS)
                 parts = error, *(error[k] for k in (covered, near & ~covered, near, ~near))

@@ -31,6 +31,7 @@ from noise2noise.errors import run_main
 from noise2noise.images import read_rgb
 from noise2noise.networks import find_models
 from noise2noise.picture import Picture
+from noise2noise.ranges import to_8bit
 from noise2noise.restore import restore_picture
 from noise2noise.tiles import restore
 
@@ -54,12 +55,12 @@ def bayer(image: np.ndarray) -> np.ndarray:
 
 def jpeg(image: np.ndarray) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(metrics.to_8bit(image)).save(file, "JPEG", quality=90)
+    Image.fromarray(to_8bit(image)).save(file, "JPEG", quality=90)
     return np.asarray(Image.open(file)) / np.float32(255)
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:
-    return images.luminance(metrics.to_8bit(image)) / np.float32(255)
+    return images.luminance(to_8bit(image)) / np.float32(255)
 
 
 KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and how
@@ -84,11 +85,11 @@ def expect(model) -> dict[str, np.ndarray]:
         original = read_rgb(path) / np.float32(255)
         for name, (prepare, corrupt) in kinds.items():
             image = prepare(original)
-            noisy = metrics.to_8bit(
+            noisy = to_8bit(
                 # The mosaic is that of the noisy scene, not of the demosaiced one.
                 corrupt(original if prepare is bayer else image, np.random.default_rng(index))
             )
-            rows[name].append(before_and_after(model, noisy, metrics.to_8bit(image)))
+            rows[name].append(before_and_after(model, noisy, to_8bit(image)))
     for path in scored_paths("kodak"):
         image = images.luminance(read_rgb(path)) if grey else read_rgb(path)
         rows["none"].append(before_and_after(model, image, image))

@@ -12,6 +12,7 @@ from noise2noise import backend, metrics
 from noise2noise.backend import keras
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.filters import Filter
+from noise2noise.ranges import to_8bit
 from noise2noise.runs import CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
 from noise2noise.tiles import restore
 
@@ -56,7 +57,7 @@ class CleanPSNR(keras.callbacks.Callback):
             logs["val_psnr"] = float(
                 np.mean(
                     [
-                        metrics.psnr(metrics.to_8bit(restore(model, noisy)), clean)
+                        metrics.psnr(to_8bit(restore(model, noisy)), clean)
                         for noisy, clean in zip(self._noisy, self._clean, strict=True)
                     ]
                 )

@@ -3,10 +3,13 @@
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from noise2noise.errors import InputError, write_failure
+
+PART = ".part-"  # how the names of files begin that are not whole yet
 
 
 def sha256(path: Path) -> str:
@@ -18,7 +21,8 @@ def sha256(path: Path) -> str:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a name to write a file under, that it is there whole or as it was; errors name it."""
-    part = path.with_name(f".part-{path.name}")  # Keras goes by the suffix
+    # Another process may write it too. Keras goes by the suffix.
+    part = path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")
     try:
         yield part
         with part.open("r+b") as file:

@@ -61,7 +61,8 @@ class Fits(PictureFile):
             file.seek(place)
             for pixels in pages:
                 stored = pixels[..., 0]
-                ends += [float(end(stored)) for end in (np.nanmin, np.nanmax)]
+                if (finite := stored[np.isfinite(stored)]).size:
+                    ends += [float(finite.min()), float(finite.max())]
                 if (factor, zero) != (1, 0):
                     stored = (stored.astype(np.float64) - zero) / factor
                 if kind.kind != "f" and stored.dtype.kind == "f":
@@ -69,16 +70,14 @@ class Fits(PictureFile):
                     stored = np.where(np.isfinite(stored), whole, header.get("BLANK", 0))
                 file.write(np.ascontiguousarray(stored, kind))
         if {"CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX"} & set(header):
-            self._sum_up(target, min(ends), max(ends))
+            self._sum_up(target, {"DATAMIN": min(ends), "DATAMAX": max(ends)} if ends else {})
 
-    def _sum_up(self, target: Path, low: float, high: float) -> None:
+    def _sum_up(self, target: Path, ends: dict[str, float]) -> None:
         """Put right the cards that say what the values are."""
         from astropy.io import fits
 
         with fits.open(target, mode="update", do_not_scale_image_data=True) as file:
             hdu = file[self._number]
-            for card, end in (("DATAMIN", low), ("DATAMAX", high)):
-                if card in hdu.header and np.isfinite(end):
-                    hdu.header[card] = end
+            hdu.header.update({card: end for card, end in ends.items() if card in hdu.header})
             if {"CHECKSUM", "DATASUM"} & set(hdu.header):
                 hdu.add_checksum()

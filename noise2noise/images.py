@@ -100,7 +100,7 @@ def read_rgb(path: Path) -> np.ndarray:
     with open_file(path) as file:
         if file.deep or not (isinstance(file, Eight) or _pillow_reads(path)):
             picture = file.read()
-            return upright(picture, _on_white(picture))
+            return upright(picture, _eight_bits(picture, file.alpha))
     image = open_picture(path)
     with decoding(path), image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,8 +113,8 @@ def read_rgb(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _on_white(picture: Picture) -> np.ndarray:
-    """Bring a picture of any type to 8-bit RGB, its one channel behind the colours as alpha."""
+def _eight_bits(picture: Picture, alpha: bool) -> np.ndarray:
+    """Bring a picture of any type to 8-bit RGB, on white where a channel behind it is `alpha`."""
     color, kind = picture.color, picture.pixels.dtype
     if kind.kind == "u":
         white = top = np.iinfo(kind).max
@@ -123,9 +123,9 @@ def _on_white(picture: Picture) -> np.ndarray:
         shown = ranges.to_8bit(color, (0, white))
     else:
         shown = ranges.to_8bit(color, ranges.measure([color]))
-    if picture.pixels.shape[2] == picture.colors + 1:
-        alpha = ranges.to_network(picture.pixels[..., -1:])
-        shown = np.rint(255 + alpha * (shown.astype(np.float32) - 255)).astype(np.uint8)
+    if alpha and picture.pixels.shape[2] == picture.colors + 1:
+        opaque = ranges.to_network(picture.pixels[..., -1:])
+        shown = np.rint(255 + opaque * (shown.astype(np.float32) - 255)).astype(np.uint8)
     return shown
 
 
@@ -243,6 +243,7 @@ class Float(PictureFile):
             self.format = self._file.format_name().upper()
             if self._spec.deep or self._file.seek_subimage(1, 0):
                 raise InputError(f"{path} has several parts or depths: save one flat picture of it")
+            self.alpha = set(self._spec.channelnames) <= {*"RGBAY"}
 
     def __exit__(self, *_):
         self._file.close()

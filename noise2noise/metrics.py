@@ -3,11 +3,10 @@
 import numpy as np
 
 from noise2noise.filters import Filter
+from noise2noise.ranges import to_8bit
+from noise2noise.tiles import restore
 
-
-def to_8bit(image: np.ndarray) -> np.ndarray:
-    """Clip an image in [0, 1] and round it to uint8."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+MIN_SIZE = 11  # pixels on a side, of SSIM's window
 
 
 def psnr(image: np.ndarray, original: np.ndarray) -> float:
@@ -59,3 +58,14 @@ def corrupt_for_score(
     clean = np.divide(original, 255, dtype=np.float32)
     strength = filter.test if strength is None else strength
     return filter.corrupt(clean, strength, np.random.default_rng(index))
+
+
+def noisy_and_restored(
+    model, filter: Filter, original: np.ndarray, index: int, strength: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is scored: picture number `index` corrupted, and restored, both uint8.
+
+    `model` is as for `tiles.restore`, the rest as for `corrupt_for_score`.
+    """
+    noisy = corrupt_for_score(filter, original, index, strength)
+    return to_8bit(noisy), to_8bit(restore(model, noisy))

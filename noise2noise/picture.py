@@ -84,13 +84,15 @@ class Picture:
 class PictureFile:
     """An open file of pictures, a context manager: pages to read, and to write one like it.
 
-    `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `lost`
-    what `write` could not keep, in words.
+    `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `alpha`
+    whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
+    words.
     """
 
     format: str
     pages = 1
     deep = True
+    alpha = True
 
     def __init__(self, path: Path):
         self.path = path

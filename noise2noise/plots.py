@@ -105,9 +105,9 @@ def compare(before: np.ndarray, after: np.ndarray) -> Figure:
 
     Parameters
     ----------
-    before, after : uint8 or uint16 (height, width, 3)
+    before, after : uint8 (height, width, 3)
     """
-    before, after = (np.divide(p, np.iinfo(p.dtype).max, dtype=np.float32) for p in (before, after))
+    before, after = (np.divide(p, 255, dtype=np.float32) for p in (before, after))
     height, width = after.shape[:2]
     size = max(32, min(height, width) // 8)
     # Where neighbours differ most in the restored image, block by block.

@@ -101,12 +101,14 @@ def restore_file(
         print(f"{file.path}{stack}: each page's range differs, and is measured", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
-    missing = 0
+    missing, beyond = 0, False
 
     def restored_pages():
-        nonlocal missing
+        nonlocal missing, beyond
         for n in range(file.pages):
             picture = file.read(n)
+            if picture.pixels.shape[2] > picture.colors and not file.alpha:
+                beyond = True
             if picture.pixels.dtype.kind == "f":
                 missing += int(np.sum(~np.isfinite(picture.pixels)))
             own = (
@@ -132,6 +134,8 @@ def restore_file(
         progress.remove_task(tiles)
     if missing:
         print(f"{file.path}: what is no number stays ({missing} values)", flush=True)
+    if beyond:
+        file.lost.append("channels beyond red, green and blue stay as they are")
     if file.lost:
         print(f"{file.path}: {', '.join(file.lost)}", flush=True)
 

@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from noise2noise.errors import InputError, write_failure
-from noise2noise.files import make_folder, whole, write_whole
+from noise2noise.files import PART, make_folder, whole, write_whole
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 MODEL = "model.keras"
@@ -109,6 +109,8 @@ class Run:
         self.device = metadata["device"]
         make_folder(folder)
         self._lock = _lock(folder)
+        for part in folder.glob(f"{PART}*"):  # of a process that was killed
+            part.unlink(missing_ok=True)
         earlier = read_settings(folder)
         self._load()
         if not self.arrays and not (folder / MODEL).exists():

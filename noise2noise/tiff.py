@@ -13,8 +13,10 @@ from noise2noise.picture import PictureFile, decoding
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it finds odd
 BIG = 2**32 - 2**25  # bytes that a TIFF whose offsets have 32 bits holds for sure
-LOST_TAGS = {330: "smaller copies", 34665: "EXIF", 34853: "GPS position"}  # folders of their own
-WHITE_IS_ZERO, RGB = 0, 2
+SUB_IFDS = 330
+# Folders of their own.
+LOST_TAGS = {SUB_IFDS: "smaller copies", 34665: "EXIF", 34853: "GPS position"}
+WHITE_IS_ZERO, RGB, PALETTE, CMYK = 0, 2, 3, 5
 PLAIN = WHITE_IS_ZERO, 1, RGB
 ALPHA = 1, 2  # of ExtraSamples: alpha, multiplied into the colours or not
 
@@ -33,6 +35,9 @@ class Tiff(PictureFile):
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
             self.deep = self.dtype != np.uint8
+            self.alpha = set(self._first.extrasamples) <= set(ALPHA)
+            # ImageJ shows values in false colours by a palette: they are grey all the same.
+            self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:
@@ -45,14 +50,16 @@ class Tiff(PictureFile):
     def plain(self) -> bool:
         """Whether its pixels are what they stand for: no palette, fax codes or JPEG's colours."""
         return all(
-            p.photometric in PLAIN and p.bitspersample >= 8 and p.compression not in (6, 7)
+            p.photometric in self._photometrics
+            and p.bitspersample >= 8
+            and p.compression not in (6, 7)
             for p in (self._page(n) for n in range(self._described))
         )
 
     def _planes(self) -> int:
         """Return the pages of a stack of which only the first is described, as ImageJ's of 4 GB."""
         series, page = self._file.series[0], self._first
-        whole = series.dataoffset is not None and page.is_memmappable
+        whole = series.dataoffset is not None and page.is_final
         return max(1, series.size // max(page.size, 1)) if whole else 1
 
     def _page(self, n: int) -> tifffile.TiffPage:
@@ -85,7 +92,7 @@ class Tiff(PictureFile):
             raise InputError(f"{self.path} holds volumes as pages: save each slice as a page")
         if page.dtype is None or page.nbytes == 0:
             raise ValueError("it has no pixels")
-        if page.photometric not in (*PLAIN, 5):  # CMYK's are restored each alone
+        if page.photometric not in (*self._photometrics, CMYK):  # CMYK's are restored each alone
             raise InputError(f"{self.path} holds {page.photometric.name} colours: save it as RGB")
         if n and self._described == 1:
             with self.path.open("rb") as file:
@@ -96,7 +103,7 @@ class Tiff(PictureFile):
         return _inverted(page, np.moveaxis(pixels, 0, -1) if _is_planar(page) else pixels)
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        if all(self._page(n).is_memmappable for n in range(self._described)):
+        if all(self._page(n).is_final for n in range(self._described)):
             self._overwrite(target, pages)
         else:
             self._rewrite(target, pages)
@@ -107,6 +114,8 @@ class Tiff(PictureFile):
         with target.open("r+b") as file:
             for n, pixels in enumerate(pages):
                 page = self._page(n)
+                if SUB_IFDS in page.tags:
+                    self._lose(f"{LOST_TAGS[SUB_IFDS]} stay as they are")
                 file.seek(self._offset(n))
                 file.write(_stored(page, pixels).astype(self._stored_type(page)))
 
@@ -126,10 +135,15 @@ class Tiff(PictureFile):
                 if compression not in _COMPRESSIONS:
                     self._lose(f"compression {compression.name} became deflate")
                     compression = 8
-                for code, what in LOST_TAGS.items():
-                    if code in page.tags:
-                        self._lose(f"{what} left out")
                 tags = page.tags
+                for code, what in LOST_TAGS.items():
+                    if code in tags:
+                        self._lose(f"{what} left out")
+                if page.bitspersample % 8:
+                    self._lose(f"{page.bitspersample} bits became {8 * page.dtype.itemsize}")
+                resolution = [tags[code].value for code in (282, 283) if code in tags]
+                resolved = len(resolution) == 2 and all(below for _, below in resolution)
+                unit = page.resolutionunit if page.resolutionunit in (1, 2, 3) else 1
                 writer.write(
                     _stored(page, pixels),
                     photometric=page.photometric,
@@ -139,12 +153,9 @@ class Tiff(PictureFile):
                     predictor=predictor if compression in (5, 8, 32946, 50000) else None,
                     tile=page.tile if page.is_tiled else None,
                     subfiletype=page.subfiletype or None,
-                    resolution=tuple(tags[code].value for code in (282, 283))
-                    if {282, 283} <= set(tags.keys())
-                    else None,
-                    resolutionunit=page.resolutionunit
-                    if page.resolutionunit in (1, 2, 3)
-                    else None,
+                    colormap=page.colormap if page.photometric == PALETTE else None,
+                    resolution=resolution if resolved else None,
+                    resolutionunit=unit if resolved else 1,
                     extratags=[tag.astuple() for tag in tags if tag.code not in _WRITTEN_TAGS],
                     metadata=None,
                     software=False,
@@ -156,8 +167,8 @@ class Tiff(PictureFile):
 
 
 _WRITTEN_TAGS = {*tifffile.TIFF.TAG_FILTERED, 254, 282, 283, 296}
-# None, LZW, JPEG, deflate, PackBits, LZMA, zstd, WebP, and JPEG 2000's: what imagecodecs encodes.
-_COMPRESSIONS = 1, 5, 7, 8, 32946, 32773, 34925, 50000, 34927
+# None, LZW, JPEG, deflate, PackBits, LZMA, zstd.
+_COMPRESSIONS = 1, 5, 7, 8, 32946, 32773, 34925, 50000
 
 
 def _is_planar(page: tifffile.TiffPage) -> bool:

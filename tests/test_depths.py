@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -285,6 +286,64 @@ def test_measured_ranges_are_robust_and_8_bits_have_none():
     assert ranges.measure([np.full((9, 9), np.nan)]) is None
 
 
+@pytest.mark.parametrize("described", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_stacks_as_imagej_writes_them_keep_their_slices_where_they_are(tmp_path, dtype, described):
+    """Their pixels begin anywhere, 8 bits often have a palette, and slices lie without gaps."""
+    stack, paths = values(dtype, 3), [tmp_path / name for name in ("a.tif", "b.tif")]
+    said = tifffile.tifffile.imagej_description(stack.shape)
+    palette = np.zeros((3, 256), np.uint16) if dtype == "uint8" else None
+    look = {"photometric": "minisblack" if palette is None else "palette", "colormap": palette}
+    with tifffile.TiffWriter(paths[0]) as file:
+        for page in stack[:described]:
+            file.write(page, description=said, metadata=None, contiguous=False, **look)
+    beginning = paths[0].stat().st_size | 1
+    with tifffile.TiffFile(paths[0], mode="r+b") as file:
+        for n in range(described):
+            file.pages[n].tags["StripOffsets"].overwrite(beginning + n * stack[0].nbytes)
+    paths[0].write_bytes(paths[0].read_bytes().ljust(beginning) + stack.tobytes())
+    with images.open_file(paths[0]) as file:
+        assert file.pages == 3
+        read = [file.read(n).pixels for n in range(3)]
+        file.write(paths[1], [page + page.dtype.type(1) for page in read])
+        assert not file.lost
+    np.testing.assert_array_equal(np.squeeze(read), stack)
+    before, after = (path.read_bytes() for path in paths)
+    written = np.frombuffer(after, dtype, stack.size, beginning)
+    np.testing.assert_array_equal(written.reshape(stack.shape), stack + stack.dtype.type(1))
+    assert after[:beginning] == before[:beginning]
+    assert after[beginning + stack.nbytes :] == before[beginning + stack.nbytes :]
+
+
+def test_a_compressed_stack_of_imagejs_keeps_its_palette(tmp_path):
+    palette = np.arange(768, dtype=np.uint16).reshape(3, 256)
+    look = {"photometric": "palette", "colormap": palette, "compression": "zlib"}
+    said = tifffile.tifffile.imagej_description((48, 64))
+    one, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    tifffile.imwrite(one, values("uint8")[0], description=said, metadata=None, **look)
+    with images.open_file(one) as file:
+        assert file.colors() == 1
+        file.write(other, [file.read().pixels])
+    with tifffile.TiffFile(other) as file:
+        assert file.pages.first.photometric == 3
+        np.testing.assert_array_equal(file.pages.first.colormap, palette)
+        np.testing.assert_array_equal(file.asarray(), values("uint8")[0])
+        assert file.pages.first.resolutionunit == 1  # it has no resolution
+
+
+def test_blank_planes_of_a_cube_do_not_count_in_its_range(tmp_path, recwarn):
+    cube = values("float32", 3)
+    cube[0] = np.nan
+    header = fits.Header({"DATAMIN": -99.0, "DATAMAX": 99.0})
+    fits.PrimaryHDU(cube, header).writeto(tmp_path / "a.fits")
+    with images.open_file(tmp_path / "a.fits") as file:
+        file.write(tmp_path / "b.fits", [file.read(n).pixels + 1 for n in range(3)])
+    header = fits.getheader(tmp_path / "b.fits")
+    ends = [float(np.nanmin(cube)) + 1, float(np.nanmax(cube)) + 1]
+    assert [header["DATAMIN"], header["DATAMAX"]] == pytest.approx(ends)
+    assert not recwarn.list
+
+
 def odd_files(folder):
     """Write files that the commands must end with, and return what is said of each."""
     one = values("uint16")[0]
@@ -373,13 +432,30 @@ def test_what_is_lost_is_said(project, tmp_path):
         options = {"compression": "zlib", "metadata": None}
         file.write(values("uint16")[0], subifds=1, **options)
         file.write(values("uint16")[0][::2, ::2], subfiletype=1, **options)
+    with tifffile.TiffWriter(tmp_path / "in/large.tif") as file:
+        file.write(values("uint16")[0], subifds=1, metadata=None)
+        file.write(values("uint16")[0][::2, ::2], subfiletype=1, metadata=None)
     write(tmp_path / "in/lerc.tif", values("uint16")[0], compression="lerc")
+    near = values("uint16", channels=3)[0][..., [0, 1, 2, 0]]
+    write(tmp_path / "in/near.tif", near, photometric="rgb", extrasamples=["unspecified"])
+    twelve = {"compression": "zlib", "metadata": None, "resolution": ((0, 1), (0, 1))}
+    write(tmp_path / "in/nowhere.tif", values("uint16")[0], **twelve)
+    contents = (tmp_path / "in/nowhere.tif").read_bytes()
+    assert contents.count(struct.pack("<4I", 0, 1, 0, 1)) == 1
+    contents = contents.replace(struct.pack("<4I", 0, 1, 0, 1), bytes(16))
+    (tmp_path / "in/nowhere.tif").write_bytes(contents)
     done = call_script(
         *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
         *("--output", tmp_path / "out"),
     )
     assert "pyramid.tif: smaller copies left out" in done.stdout
     assert "lerc.tif: compression LERC became deflate" in done.stdout
+    assert "large.tif: smaller copies stay as they are" in done.stdout
+    assert "near.tif: channels beyond red, green and blue stay as they are" in done.stdout
+    assert (tifffile.imread(tmp_path / "out/near.tif")[..., 3] == near[..., 3]).all()
+    assert (tmp_path / "out/nowhere.tif").exists()
+    color = np.rint(near[..., :3] / 4095 * 255)  # no transparency
+    np.testing.assert_allclose(images.read_rgb(tmp_path / "in/near.tif"), color, atol=1)
 
 
 def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):

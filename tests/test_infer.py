@@ -11,7 +11,8 @@ from PIL import Image
 
 from model import build_unet
 from noise2noise.backend import keras
-from noise2noise.metrics import psnr, ssim, to_8bit
+from noise2noise.metrics import psnr, ssim
+from noise2noise.ranges import to_8bit
 from noise2noise.tiles import restore
 
 
@@ -127,6 +128,13 @@ def model_files(project, folder):
         damaged[place] ^= 0xFF
     (folder / "damaged.keras").write_bytes(damaged)
     return sorted(folder.glob("*.keras"))
+
+
+def test_a_picture_too_small_to_be_scored_is_named_at_once(project, pictures, tmp_path):
+    folder = shutil.copytree(pictures, tmp_path / "pictures")
+    Image.new("RGB", (40, 8)).save(folder / "9.png")
+    line = one_error_line(infer(project, "gaussian", "small", "--score", folder, check=2))
+    assert "9.png is smaller than 11 pixels" in line
 
 
 def test_a_file_that_is_not_this_network_is_refused_with_one_line(project, pictures, tmp_path):
