@@ -16,8 +16,8 @@ PLANNED = ("epochs", "steps", "batch", *RECIPE)  # the options that --minutes st
 TIMED_STEPS, TIMED_SECONDS = 40, 5.0  # or as many steps more as take so long
 FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
-# Of a training; longer ones have more crops a step. 24,000 of 4 crops learn as they should; a plan
-# of 104,000, whose rate falls later, broke down on large pictures near its 16,000th (results/).
+# Of a training; longer ones have more crops a step. A plan of 104,000 steps of 4 crops broke down
+# on large pictures near its 16,000th; 23,550 of 32 in the same time did not (results/).
 MOST_STEPS = 24_000
 EPOCHS = 50  # at most: validation and a checkpoint each
 OVERHEAD = 0.05  # of the time, at most, for the ends of epochs
