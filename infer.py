@@ -242,7 +242,8 @@ def restore_files(args: argparse.Namespace) -> int:
     failed, models, hints = 0, {}, set()
     figures = args.output / "compare" if args.compare else None
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_interactive) as progress:
+    options = {"disable": not console.is_interactive, "redirect_stdout": sys.stdout.isatty()}
+    with Progress(console=console, **options) as progress:
         done = progress.add_task(f"{len(targets)} pictures", total=len(targets))
         for target, path in targets.items():
             progress.advance(done)

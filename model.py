@@ -76,10 +76,11 @@ def load_unet(path: Path) -> keras.Model:
     try:
         stored = keras.saving.load_model(path, compile=False, safe_mode=True)
         weights = stored.get_weights()
+        (*_, channels), (*_, made) = stored.input_shape, stored.output_shape
+        model = build_unet(channels or 3, made or 3)
     except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{path} cannot be loaded as a model: {reason}") from None
-    model = build_unet(stored.input_shape[-1] or 3, stored.output_shape[-1] or 3)
     kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
     if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
         raise InputError(f"{path} is another network than this project's U-Net")

@@ -26,6 +26,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     `InputError` becomes one line and exit code 2, Ctrl-C exit code 130; a bug keeps its
     traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a test's
+            stream.reconfigure(errors="backslashreplace")  # of names that are not UTF-8
     try:
         code = main()
     except InputError as error:
@@ -39,10 +42,7 @@ def run_main(main: Callable[[], int | None]) -> None:
             raise
         traceback.print_exc()
         code = 1
-    if multi_process and code in (
-        1,
-        2,
-    ):  # in an orderly exit each waits for the others, who wait too
+    if multi_process and code in {1, 2}:  # in an orderly exit each waits for the others
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -21,8 +21,8 @@ def sha256(path: Path) -> str:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a name to write a file under, that it is there whole or as it was; errors name it."""
-    # Another process may write it too. Keras goes by the suffix.
-    part = path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")
+    # Another process may write it too. Keras goes by the suffix; a name may be as long as can be.
+    part = path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name[-60:]}")
     try:
         yield part
         with part.open("r+b") as file:

@@ -76,7 +76,9 @@ class Fits(PictureFile):
         """Put right the cards that say what the values are."""
         from astropy.io import fits
 
-        with fits.open(target, mode="update", do_not_scale_image_data=True) as file:
+        options = {"do_not_scale_image_data": True, "output_verify": "ignore"}  # of odd cards
+        with warnings.catch_warnings(), fits.open(target, mode="update", **options) as file:
+            warnings.simplefilter("ignore")
             hdu = file[self._number]
             hdu.header.update({card: end for card, end in ends.items() if card in hdu.header})
             if {"CHECKSUM", "DATASUM"} & set(hdu.header):

@@ -24,11 +24,14 @@ FITS_SUFFIXES = (".fits", ".fit", ".fts")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".exr", ".hdr")
 SUFFIXES += FITS_SUFFIXES
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
+KEPT_PNG_CHUNKS += (b"cICP", b"mDCV", b"cLLI")  # colours of HDR
 # Description, maker, model, orientation, resolution and its unit, software, date, artist,
 # copyright: what a TIFF says of its picture rather than of its bytes.
 KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP and AVIF
+MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
+PLAIN_MODES = "L", "LA", "RGB", "RGBA"
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -53,7 +56,10 @@ def open_picture(path: Path) -> Image.Image:
     """Open a picture with Pillow and check its header, without decoding it; errors name it."""
     with decoding(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata beside sound pixels, large sizes
-        return Image.open(path)
+        image = Image.open(path)
+    if image.format == "TIFF":
+        image.filename = ""  # lest Pillow maps the file, where it mistakes the sides of turned ones
+    return image
 
 
 def open_file(path: Path) -> PictureFile:
@@ -66,7 +72,7 @@ def open_file(path: Path) -> PictureFile:
         opened.format == "TIFF"
         and opened.pages == 1
         and not opened.plain
-        and opened.dtype.itemsize == 1
+        and (opened.dtype is None or opened.dtype.itemsize == 1)
     ):
         opened.__exit__()
         return Eight(path)  # palettes, fax, CMYK, JPEG's colours
@@ -174,6 +180,9 @@ class Eight(PictureFile):
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         source = self._image
+        Image.init()
+        if self.format not in Image.SAVE:
+            raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
@@ -181,11 +190,25 @@ class Eight(PictureFile):
             self.lost.append("CMYK became RGB")
         elif source.mode in ("1", "P", "PA"):
             self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
+        elif source.mode not in PLAIN_MODES:
+            self.lost.append(f"{source.mode} became RGB")
+        if self.format == "BMP" and source.mode == "RGBA":
+            self.lost.append("alpha left out")
+        if getattr(source, "n_frames", 1) > 1:  # MPO's
+            self.lost.append("what follows the first picture left out")
         options["quality"] = QUALITY
         if self.format == "JPEG":
             sampling = JpegImagePlugin.get_sampling(source)
             if sampling > -1:
                 options["subsampling"] = sampling
+            if len(options.get("exif", b"")) > MOST_EXIF:
+                options.pop("exif")
+                self.lost.append("EXIF left out")
+            # What photo agencies say of a picture: caption, copyright.
+            iptc = [data for name, data in getattr(source, "applist", ()) if name == "APP13"]
+            options["extra"] = b"".join(
+                b"\xff\xed" + (len(data) + 2).to_bytes(2) + data for data in iptc
+            )
         elif self.format == "WEBP":
             pixel_chunk = re.search(rb"VP8[ L]", self.path.read_bytes())  # VP8L: lossless
             options["lossless"] = pixel_chunk[0] == b"VP8L"
@@ -253,7 +276,7 @@ class Float(PictureFile):
 
     def colors(self, n: int = 0) -> int:
         names = self._spec.channelnames
-        return 3 if names[:3] == ("R", "G", "B") else len(set(names) - {"A"})
+        return 3 if names[:3] == ("R", "G", "B") else len(set(names) - {"A"}) or 1
 
     def _pixels(self, n: int) -> np.ndarray:
         self._file.seek_subimage(0, 0)
@@ -295,12 +318,12 @@ def _write(kind: str, target: Path, spec, pixels: np.ndarray) -> None:
 
 def _plain_mode(image: Image.Image) -> Image.Image:
     """Bring an 8-bit picture to grey, grey and alpha, RGB or RGBA, whichever loses nothing."""
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
+    if image.mode in PLAIN_MODES:
         if image.has_transparency_data and not image.mode.endswith("A"):
             return image.convert(image.mode + "A")
         return image
     if image.mode == "1":
-        return image.convert("L")
+        return image.convert("LA" if image.has_transparency_data else "L")
     if image.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
         raise ValueError(f"{image.format} of this depth is not supported: save it as 16-bit PNG")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -329,7 +352,11 @@ def _chunks(contents: bytes):
 def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = None) -> np.ndarray:
     """Bring a picture's RGB to 8 bits and turn it as its EXIF orientation says, to show."""
     shown = Image.fromarray(ranges.to_8bit(color, span))
+    with open_file(picture.path) as file:
+        turned = isinstance(file, Eight) and file.format == "TIFF"  # by Pillow, when it was read
     with contextlib.suppress(*DECODE_ERRORS), Image.open(picture.path) as source:
+        if turned:
+            return np.asarray(shown)
         shown.getexif()[0x0112] = source.getexif().get(0x0112, 1)
     return np.asarray(ImageOps.exif_transpose(shown))
 

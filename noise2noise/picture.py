@@ -47,13 +47,14 @@ class Picture:
 
     `pixels` is (height, width, channels), of any real type. Its first `colors` channels are
     restored: 3 are red, green and blue, other numbers are grey ones, each alone. What comes
-    behind them, alpha, stays.
+    behind them, alpha, stays, and so does the value `nodata`, which stands for none.
     """
 
     path: Path
     format: str
     pixels: np.ndarray
     colors: int
+    nodata: float | None = None
 
     @cached_property
     def grey(self) -> bool:
@@ -74,8 +75,15 @@ class Picture:
     def with_color(self, color: np.ndarray) -> np.ndarray:
         """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
         if self.colors != 3:
-            mean = color.mean(axis=2, keepdims=True)
-            color = (mean if color.dtype.kind == "f" else np.rint(mean)).astype(color.dtype)
+            grey = np.empty_like(color[..., :1])
+            for row, three in zip(grey, color, strict=True):  # in the memory of a row
+                with np.errstate(over="ignore"):
+                    mean = three.mean(axis=1, keepdims=True, dtype=np.float64)
+                mean = mean if color.dtype.kind == "f" else np.rint(mean)
+                # Of what the network did not see all three are the same, and stay.
+                alike = (three == three[:, :1]).all(axis=1, keepdims=True)
+                row[:] = np.where(alike, three[:, :1], mean)
+            color = grey
         if color.shape == self.pixels.shape:
             return color
         return np.concatenate((color, self.pixels[..., color.shape[2] :]), axis=2)
@@ -86,10 +94,11 @@ class PictureFile:
 
     `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `alpha`
     whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
-    words.
+    words. `nodata` is the value that stands for none, where the file names one.
     """
 
     format: str
+    nodata: float | None = None
     pages = 1
     deep = True
     alpha = True
@@ -123,7 +132,7 @@ class PictureFile:
             raise InputError(f"{self.path} holds {pixels.dtype} values: save it with real numbers")
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-        return Picture(self.path, self.format, pixels, self.colors(n))
+        return Picture(self.path, self.format, pixels, self.colors(n), self.nodata)
 
     def _pixels(self, n: int) -> np.ndarray:
         raise NotImplementedError

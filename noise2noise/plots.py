@@ -12,6 +12,7 @@ from noise2noise.errors import write_failure
 from noise2noise.files import make_folder
 from noise2noise.filters import FILTERS
 
+plt.rcParams["text.parse_math"] = False  # names of files may hold dollars
 TALL = 12  # inches: from there on noise in so many pixels makes files of many megabytes
 
 
@@ -107,14 +108,14 @@ def compare(before: np.ndarray, after: np.ndarray) -> Figure:
     ----------
     before, after : uint8 (height, width, 3)
     """
-    before, after = (np.divide(p, 255, dtype=np.float32) for p in (before, after))
     height, width = after.shape[:2]
     size = max(32, min(height, width) // 8)
     # Where neighbours differ most in the restored image, block by block.
-    steps = np.zeros((-(-height // size) * size, -(-width // size) * size), np.float32)
-    steps[:height, : width - 1] = np.abs(np.diff(after.mean(2), axis=1))
-    blocks = steps.reshape(steps.shape[0] // size, size, steps.shape[1] // size, size)
-    row, column = np.unravel_index(blocks.sum((1, 3)).argmax(), (blocks.shape[0], blocks.shape[2]))
+    sums = []
+    for top in range(0, height, size):  # in the memory of a row of blocks
+        steps = np.abs(np.diff(after[top : top + size].mean(2, dtype=np.float32), axis=1)).sum(0)
+        sums.append(np.add.reduceat(np.append(steps, 0), np.arange(0, width, size)))
+    row, column = np.unravel_index(np.argmax(sums), np.shape(sums))
     part = np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
     step = max(1, max(height, width) // 1600)  # as many pixels as the figure can show
     ratios = [min(height / width, 3), 1]

@@ -2,10 +2,12 @@
 
 Networks see about [0, 1]. Of 8-bit pictures that is the file's range, of deeper ones often not:
 12 bits in a 16-bit file, photons, degrees. A range is (low, high), in the picture's own units, or
-None for that of its type: 0 to the largest integer, or to 1 for floats. Nothing is lost by it:
-what lies outside, hot pixels and stars, passes by the network and is added again behind it.
+None for that of its type: 0 to the largest integer, or to 1 for floats. What lies far outside,
+hot and dead pixels and stars, stays as it is, and so does what is no number: the network sees the
+nearest value in its place.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,23 +16,24 @@ Range = tuple[float, float]
 
 PERCENTILES = 0.1, 99.5  # of the values, taken for 0 and 1: hot pixels and stars do not count
 USED = 0.25  # share of its type's range from which on a picture keeps that
-# What a network sees at most. Brighter than any noise within the range, near enough to it that one
-# pixel does not change its surroundings, as far as the network sees.
-LIMITS = -1.0, 2.0
+LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise within the range
+HUGE = np.float64(
+    1e30
+)  # floats from which on stand for no number, as some geographic files have it
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
 
-def measure(images: Iterable[np.ndarray]) -> Range | None:
+def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range | None:
     """Measure the range that images use, together; None where it is their type's.
 
     That is so for 8 bits, and for unsigned integers whose values fill a quarter of their type's
-    range. Numbers that are not finite do not count; None too where there are no others.
+    range. What is no number (`unseen`) does not count; None too where there is nothing else.
     """
     values, top = [], None
     for image in images:
         if image.dtype != np.uint8:
             some = sample(image)
-            values.append(some[np.isfinite(some)].astype(np.float64))
+            values.append(some[~unseen(some, None, nodata)].astype(np.float64))
             top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
     values = np.concatenate(values) if values else np.empty(0)
     if not values.size:
@@ -45,14 +48,16 @@ def measure(images: Iterable[np.ndarray]) -> Range | None:
 
 def sample(image: np.ndarray) -> np.ndarray:
     """Return no more than `SAMPLED` of an image's values, evenly from all of it."""
-    step = -(-image.size // SAMPLED) | 1  # odd, to meet columns of all numbers
+    step = -(-image.size // SAMPLED)
+    while image.ndim == 3 and math.gcd(step, image.shape[1]) > 1:
+        step += 1  # to meet all columns alike, a dead one not more often than others
     return image.reshape(-1, image.shape[-1])[::step].reshape(-1)  # of all channels
 
 
-def fits(images: Iterable[np.ndarray], span: Range) -> bool:
+def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None) -> bool:
     """Whether a range suits images: the median lies in it, most values within `LIMITS`."""
-    seen = np.concatenate([to_network(sample(image), span) for image in images])
-    seen = seen[np.isfinite(seen)]
+    some = [sample(image) for image in images]
+    seen = np.concatenate([to_network(s[~unseen(s, None, nodata)], span) for s in some])
     if not seen.size:
         return True
     low, middle, high = np.percentile(seen, (5, 50, 95))
@@ -70,7 +75,7 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
 
 
 def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
-    """Return what the network made of `values`, in their units, with what it did not see of them.
+    """Return what the network made of `values`, in their units.
 
     Integers are rounded, and clipped to what their type holds. Floats are of `values`' type, or
     as they are where there is no range.
@@ -81,11 +86,27 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
     if span is None:
         exact = np.float32 if kind.itemsize < 4 else np.float64
         return np.rint(np.clip(restored, 0, 1) * exact(_top(kind))).astype(kind)
-    scaled = _scaled(values, span)
-    result = (restored + (scaled - np.clip(scaled, *LIMITS))) * (span[1] - span[0]) + span[0]
+    result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
     if kind.kind == "f":
         return result.astype(kind)
     return np.clip(np.rint(result), np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+
+
+def unseen(
+    values: np.ndarray, span: Range | None = None, nodata: float | None = None
+) -> np.ndarray:
+    """Return where the network does not see values: no numbers, or far outside of a range.
+
+    No numbers are those that are not finite, or larger than any measurement (`HUGE`), and what
+    the file says stands for none, `nodata`.
+    """
+    gone = values == nodata if nodata is not None else np.zeros(values.shape, bool)
+    if values.dtype.kind == "f":
+        gone |= ~(np.abs(values) < HUGE)
+    if span is not None:
+        scaled = _scaled(values, span)
+        gone |= ~((scaled > LIMITS[0]) & (scaled < LIMITS[1]))
+    return gone
 
 
 def to_8bit(values: np.ndarray, span: Range | None = None) -> np.ndarray:
@@ -107,12 +128,13 @@ def fill(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
                 missing[..., k], return_distances=False, return_indices=True
             )
             filled[..., k] = image[..., k][tuple(nearest)]
-    return np.where(np.isfinite(filled), filled, 0)  # of a channel without any number
+    return np.where(unseen(filled), 0, filled)  # of a channel without any number
 
 
 def _scaled(values: np.ndarray, span: Range) -> np.ndarray:
     low, high = span
-    return (values.astype(np.float64) - low) / (high - low)
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is no number
+        return (values.astype(np.float64) - low) / (high - low)
 
 
 def _top(dtype: np.dtype) -> int:

@@ -43,6 +43,8 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             sources = [(path, path.relative_to(given)) for path in pictures]
         for path, name in sources:
             target = output / name
+            if made.get(target) == path:  # named twice
+                continue
             if target in made:
                 raise InputError(f"{path} and {made[target]} have one name: restore them apart")
             if target.exists() and path.exists() and target.samefile(path):
@@ -109,11 +111,12 @@ def restore_file(
             picture = file.read(n)
             if picture.pixels.shape[2] > picture.colors and not file.alpha:
                 beyond = True
-            if picture.pixels.dtype.kind == "f":
-                missing += int(np.sum(~np.isfinite(picture.pixels)))
-            own = (
-                ranges.measure([picture.pixels[..., : picture.colors]]) if origin == EACH else span
-            )
+            if picture.pixels.dtype.kind == "f" or picture.nodata is not None:
+                gone = (ranges.unseen(row, None, picture.nodata).sum() for row in picture.pixels)
+                missing += int(sum(gone))
+            own = span
+            if origin == EACH:
+                own = ranges.measure([picture.pixels[..., : picture.colors]], picture.nodata)
             advance = partial(progress.advance, tiles)
             pixels = restore_picture(model, picture, own, advance, trained.zero_mean)
             if amount < 1:
@@ -155,22 +158,26 @@ def choose_range(
     learned = trained.span if trained.filter is None else None
     if not file.deep and (trained.deep or not learned):
         return None, ""
-    shown = (file.read(n) for n in sorted({k * file.pages // 8 for k in range(8)}))
+    # Neighbours too, which may be channels, each with values of its own.
+    some = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
+    shown = (file.read(n) for n in sorted(some))
     values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
     if learned:
-        if not ranges.fits(values, learned):
+        if not ranges.fits(values, learned, file.nodata):
             raise InputError(
                 f"the values of {file.path} are not like those of {learned[0]:g} to "
                 f"{learned[1]:g} that {trained.name} was trained on: give theirs with --range"
             )
         return learned, "that of the training"
-    if trained.filter is None and values[0].dtype.kind == "u":
+    if trained.filter is None and trained.deep and values[0].dtype.kind == "u":
         return None, ""
-    spans = [ranges.measure([some]) for some in values]
+    spans = [ranges.measure([some], file.nodata) for some in values]
     widths = [span[1] - span[0] for span in spans if span]
     if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
         return None, EACH
-    return ranges.measure(values), "measured"
+    if not widths and values[0].dtype.kind == "f" and file.pages > 1:  # others may hold numbers
+        return None, EACH
+    return ranges.measure(values, file.nodata), "measured"
 
 
 def restore_picture(
@@ -183,9 +190,8 @@ def restore_picture(
     """Restore a picture of any kind: return its pixels, of its shape and type.
 
     Grey ones go through a network for colours three times over; channels that are neither
-    grey nor RGB one by one. What is no number (NaN, infinite) stays, and the network sees
-    the nearest number in its place. Local means are kept (`tiles.restore`), unless the noise
-    changes them.
+    grey nor RGB one by one. What is no number or far outside of the range stays. Local means
+    are kept (`tiles.restore`), unless the noise changes them.
     """
     if picture.colors not in (1, 3):
         parts = [
@@ -197,18 +203,20 @@ def restore_picture(
         return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
-    missing = ~np.isfinite(color) if color.dtype.kind == "f" else np.zeros((), bool)
-    seen = ranges.fill(color, missing) if missing.any() else color
-    restored = restore(model, seen, MAX_TILE, advance, span, keep_means)
-    return picture.with_color(np.where(missing, color, restored) if missing.any() else restored)
+    options = MAX_TILE, advance, span, keep_means, picture.nodata
+    return picture.with_color(restore(model, color, *options))
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
     """Return pixels moved towards the restored ones: 0 leaves them, 1 makes them those."""
     exact = np.result_type(pixels.dtype, np.float32)
-    mixed = pixels + exact.type(amount) * np.subtract(restored, pixels, dtype=exact)
-    mixed = np.where(np.isfinite(pixels), mixed, pixels)
-    return (np.rint(mixed) if pixels.dtype.kind in "iu" else mixed).astype(pixels.dtype)
+    blended = np.empty_like(pixels)
+    for row, before, after in zip(blended, pixels, restored, strict=True):  # in a row's memory
+        with np.errstate(invalid="ignore"):
+            mixed = before + exact.type(amount) * np.subtract(after, before, dtype=exact)
+        mixed = np.where(np.isfinite(before), mixed, before)
+        row[:] = np.rint(mixed) if pixels.dtype.kind in "iu" else mixed
+    return blended
 
 
 def compare(picture: Picture, pixels: np.ndarray, span: Range | None, path: Path) -> None:

@@ -232,7 +232,7 @@ class Scenes:
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
         image = read_picture(exposure.path, exposure.page or 0).color
-        if image.dtype.kind == "f" and (missing := ~np.isfinite(image)).any():
+        if image.dtype.kind == "f" and (missing := ranges.unseen(image)).any():
             if missing.mean() > MAX_MISSING:
                 raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
             image = ranges.fill(image, missing)

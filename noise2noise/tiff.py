@@ -16,6 +16,7 @@ BIG = 2**32 - 2**25  # bytes that a TIFF whose offsets have 32 bits holds for su
 SUB_IFDS = 330
 # Folders of their own.
 LOST_TAGS = {SUB_IFDS: "smaller copies", 34665: "EXIF", 34853: "GPS position"}
+DNG_VERSION, NODATA = 50706, 42113  # of raw files; GDAL's, a number in words
 WHITE_IS_ZERO, RGB, PALETTE, CMYK = 0, 2, 3, 5
 PLAIN = WHITE_IS_ZERO, 1, RGB
 ALPHA = 1, 2  # of ExtraSamples: alpha, multiplied into the colours or not
@@ -35,6 +36,10 @@ class Tiff(PictureFile):
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
             self.deep = self.dtype != np.uint8
+            self.nodata = _number(self._first.tags.valueof(NODATA))
+            thumbnail = self._first.subfiletype & 1 and SUB_IFDS in self._first.tags
+            if thumbnail or DNG_VERSION in self._first.tags:
+                raise InputError(f"{path} is a camera's raw file: develop it to 16-bit TIFF first")
             self.alpha = set(self._first.extrasamples) <= set(ALPHA)
             # ImageJ shows values in false colours by a palette: they are grey all the same.
             self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
@@ -169,6 +174,13 @@ class Tiff(PictureFile):
 _WRITTEN_TAGS = {*tifffile.TIFF.TAG_FILTERED, 254, 282, 283, 296}
 # None, LZW, JPEG, deflate, PackBits, LZMA, zstd.
 _COMPRESSIONS = 1, 5, 7, 8, 32946, 32773, 34925, 50000
+
+
+def _number(words) -> float | None:
+    try:
+        return float(str(words).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _is_planar(page: tifffile.TiffPage) -> bool:

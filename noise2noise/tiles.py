@@ -26,6 +26,7 @@ def restore(
     advance: Callable[[float], None] | None = None,
     span: Range | None = None,
     keep_means: bool = False,
+    nodata: float | None = None,
 ) -> np.ndarray:
     """Restore an image of any size.
 
@@ -50,6 +51,9 @@ def restore(
     keep_means : bool
         Give the restored image the local means of the noisy one (`means`): for noise whose mean
         is zero, where a network's small errors of brightness shall not stay.
+    nodata : float, optional
+        A value that stands for none. What is no number, or far outside of the range, stays as it
+        is, and the network sees the nearest value in its place (`ranges.unseen`).
 
     Returns
     -------
@@ -61,7 +65,8 @@ def restore(
     if model.output_shape[-1] == 1 < channels:
         parts = (image[..., k : k + 1] for k in range(channels))
         share = advance and (lambda n: advance(n / channels))
-        parts = [restore(model, part, max_tile, share, span, keep_means) for part in parts]
+        options = max_tile, share, span, keep_means, nodata
+        parts = [restore(model, part, *options) for part in parts]
         return np.concatenate(parts, axis=2)
     floats = span is None and image.dtype.kind == "f"
     result = np.empty(image.shape, np.float32 if floats else image.dtype)
@@ -76,7 +81,9 @@ def restore(
                 (0, len(side) - n) for side, n in zip((rows, columns), tile.shape, strict=False)
             ]
             tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
-            seen = ranges.to_network(tile, span)
+            unseen = ranges.unseen(tile, span, nodata)
+            seen = ranges.fill(tile, unseen) if unseen.any() else tile
+            seen = ranges.to_network(seen, span)
             part = np.s_[:, kept_columns.start : kept_columns.stop]
             kept = np.s_[
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
@@ -84,6 +91,7 @@ def restore(
             ]
             restored[part] = np.asarray(model.predict_on_batch(seen[None]))[0][kept]
             if means:
+                seen[unseen] = ranges.LIMITS[1]  # which does not count
                 at_ends = tile[kept] == black, tile[kept] == white
                 place = kept_rows.start, kept_columns.start
                 means.add(*place, seen[kept], restored[part], *at_ends)
@@ -96,7 +104,10 @@ def restore(
             restored = waiting[strip.start - done : strip.stop - done]
             if means:
                 restored += means.rows(strip.start, strip.stop)
-            result[strip] = ranges.from_network(restored, image[strip], span)
+            values = image[strip]
+            restored = ranges.from_network(restored, values, span)
+            unseen = ranges.unseen(values, span, nodata)
+            result[strip] = np.where(unseen, values, restored) if unseen.any() else restored
         waiting, done = waiting[known - done :], known
     return result
 

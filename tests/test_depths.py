@@ -18,7 +18,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.networks import Trained
 from noise2noise.picture import Picture
-from noise2noise.restore import restore_picture
+from noise2noise.restore import choose_range, restore_picture
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -239,6 +239,39 @@ def test_a_hot_pixel_changes_nothing_around_it(network, dtype):
     np.testing.assert_allclose(after, 300, rtol=0.01)
 
 
+@pytest.mark.parametrize("value", [0, 65_535])
+def test_dead_and_saturated_parts_stay_and_change_nothing_beside_them(network, value):
+    """A column, a cluster and a disc."""
+    sky = np.random.default_rng(0).normal(30_000, 15, (1200, 1200, 3))
+    holed = np.rint(sky).astype(np.uint16)
+    y, x = np.indices(sky.shape[:2])
+    gone = (x == 100) | ((abs(x - 700) < 2) & (abs(y - 700) < 2))
+    gone |= np.hypot(x - 300, y - 800) < 5
+    holed[gone] = value
+    after = restored(network, holed)
+    assert (after[gone] == value).all()
+    error = np.abs(after[~gone] - 30_000.0)
+    assert error.mean() < 1.5
+    assert error.max() < 40
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"), [("float32", "-3.4028235e+38"), ("float32", "-9999"), ("int16", "-32768")]
+)
+def test_what_a_geographic_file_has_for_no_data_stays_and_never_spreads(network, dtype, words):
+    clean = dead_leaves(np.random.default_rng(3), size=96)[..., 1] * 8.0
+    pixels = (clean + np.random.default_rng(4).normal(scale=100, size=clean.shape)).astype(dtype)
+    whole = restored(network, pixels)
+    pixels[40:60, :30] = np.dtype(dtype).type(words)
+    picture = Picture(Path(), "TIFF", pixels[..., None], 1, float(words))
+    span = ranges.measure([picture.pixels], picture.nodata)
+    assert -600 < span[0] < span[1] < 3000
+    after = restore_picture(network, picture, span)
+    gone = pixels == np.dtype(dtype).type(words)
+    assert (after[gone] == pixels[gone, None]).all()
+    assert np.abs(after - whole.astype(float))[~gone].mean() < 10
+
+
 @pytest.mark.parametrize(("offset", "peak"), [(2000, 4000), (100, 60), (30_000, 300)])
 def test_any_range_restores_as_well_as_the_full_one(network, offset, peak):
     """The same noise, in 8 bits' range, in a sixteenth of 16 bits', in photons, on an offset."""
@@ -344,6 +377,46 @@ def test_blank_planes_of_a_cube_do_not_count_in_its_range(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_all_channels_of_a_stack_and_any_page_with_numbers_count(project, tmp_path):
+    stack, parts = values("uint16", 16), values("float32", 64)
+    stack[1::2] *= 15
+    parts[[n for n in range(64) if n not in (11, 20, 30)]] = np.nan
+    tifffile.imwrite(tmp_path / "channels.tif", stack.reshape(8, 2, *stack.shape[1:]), imagej=True)
+    tifffile.imwrite(tmp_path / "mostly.tif", parts, metadata=None)
+    esri = values("float32")[0]
+    esri[:9] = np.finfo(np.float32).min
+    tags = [(42113, "s", 0, "-3.4028235e+38", True)]
+    tifffile.imwrite(tmp_path / "esri.tif", esri, extratags=tags, compression="zlib")
+    paths = [tmp_path / f"{name}.tif" for name in ("channels", "mostly", "esri")]
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", *paths),
+        *("--output", tmp_path / "out"),
+    )
+    assert "channels.tif (16 pages): each page's range differs" in done.stdout
+    assert "mostly.tif (64 pages): each page's range differs" in done.stdout
+    after = tifffile.imread(tmp_path / "out/mostly.tif")
+    assert np.abs(after[20] - parts[20]).max() < 0.2
+    assert np.isnan(after[12]).all()
+    assert f"esri.tif: what is no number stays ({9 * 64} values)" in done.stdout
+    after = tifffile.imread(tmp_path / "out/esri.tif")
+    assert (after[:9] == esri[:9]).all()
+    assert np.abs(after[9:] - esri[9:]).max() < 0.2
+
+
+def test_a_network_of_8_bit_exposures_measures_deeper_ones():
+    trained = Trained("captured-a", None, Path(), deep=False)
+
+    class Twelve:
+        pages, deep, nodata, path = 1, True, None, Path()
+
+        def read(self, n):
+            return Picture(Path(), "TIFF", values("uint16")[0][..., None], 1)
+
+    span, origin = choose_range(trained, Twelve())
+    assert origin == "measured"
+    assert span[1] < 4096
+
+
 def odd_files(folder):
     """Write files that the commands must end with, and return what is said of each."""
     one = values("uint16")[0]
@@ -371,9 +444,23 @@ def odd_files(folder):
     write(folder / "zero.tif", np.zeros((40, 40), np.uint16))
     write(folder / "dot.tif", np.full((1, 1), 7, np.uint16))
     write(folder / "strip.tif", np.full((31, 4000), 7, np.int16) + np.arange(4000, dtype=np.int16))
+    odd = fits.PrimaryHDU(one, fits.Header.fromstring("DATAMIN =                  1.0"))
+    odd.writeto(folder / "cards.fits", checksum=True)
+    contents = (
+        (folder / "cards.fits")
+        .read_bytes()
+        .replace(b"END  ", b"SEEING  = nan".ljust(80) + b"END  ", 1)
+    )
+    (folder / "cards.fits").write_bytes(contents[:2880] + contents[2960:])
     (folder / "cut.fits").write_bytes((folder / "extensions.fits").read_bytes()[:7000])
     (folder / "cut.tif").write_bytes((folder / "slices.tif").read_bytes()[:20_000])
+    with tifffile.TiffWriter(folder / "raw.tif") as file:
+        file.write(one[::2, ::2], subfiletype=1, subifds=1, metadata=None)
+        file.write(one, metadata=None)
+    write(folder / "raw.dng.tif", one, extratags=[(50706, "B", 4, (1, 4, 0, 0), True)])
     return {
+        "raw.tif": "camera's raw file: develop it",
+        "raw.dng.tif": "camera's raw file: develop it",
         "empty.tif": "empty|no pixels|cannot be read",
         "none.fits": "holds no image",
         "complex.fits": "holds no image: name a FITS file that does",

@@ -1,12 +1,15 @@
 """People's own pictures: what goes in comes out as the same kind of file, restored."""
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from conftest import call_script, one_error_line, write_png16
+from conftest import call_script, one_error_line, run_script, write_png16
 from PIL import Image, ImageCms, PngImagePlugin
 
 from model import build_unet
@@ -186,6 +189,78 @@ def test_a_tiff_of_16_bits_keeps_all_that_it_says(tmp_path):
         before, after = ({tag.code: tag.value for tag in file.pages[0].tags} for file in (a, b))
     assert after == before | {273: after[273]}  # where its pixels are
     assert {*images.KEPT_TIFF_TAGS, 34675} - set(after) == {272, 315, 33432}
+
+
+def test_a_photo_keeps_what_else_it_says_or_it_is_said(project, tmp_path):
+    """IPTC of a JPEG, the colours of an HDR PNG; what cannot be kept is named."""
+    (tmp_path / "in").mkdir()
+    first, other = Image.fromarray(RGB), Image.fromarray(RGB[::-1])
+    iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x78\0\x03cat"
+    segment = b"\xff\xed" + (len(iptc) + 2).to_bytes(2) + iptc
+    first.save(tmp_path / "in/iptc.jpg", extra=segment)
+    first.save(tmp_path / "in/two.mpo.jpg", "MPO", save_all=True, append_images=[other])
+    masks = b"".join((255 << n).to_bytes(4, "little") for n in (16, 8, 0, 24))
+    header = struct.pack("<IiiHHIIiiII", 108, 96, 80, 1, 32, 3, 96 * 80 * 4, 0, 0, 0, 0) + masks
+    file = struct.pack("<2sIHHI", b"BM", 122 + 96 * 80 * 4, 0, 0, 122)
+    bgra = RGBA[::-1, :, [2, 1, 0, 3]].tobytes()
+    (tmp_path / "in/alpha.bmp").write_bytes(file + header.ljust(108, b"\0") + bgra)
+    write_png16(tmp_path / "in/hdr.png", DEEP)
+    contents = (tmp_path / "in/hdr.png").read_bytes()
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    chunk = b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4)
+    (tmp_path / "in/hdr.png").write_bytes(contents[:33] + chunk + contents[33:])
+    first.save(tmp_path / "in/long.jpg")
+    long = b"Exif\0\0" + first.getexif().tobytes()[6:] + bytes(40_000)
+    contents = (tmp_path / "in/long.jpg").read_bytes()
+    segments = b"".join(b"\xff\xe1" + (len(s) + 2).to_bytes(2) + s for s in (long, long))
+    (tmp_path / "in/long.jpg").write_bytes(contents[:2] + segments + contents[2:])
+    name = "x" * 250 + ".png"
+    first.save(tmp_path / "in" / name)
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
+        *("--output", tmp_path / "out"),
+    )
+    assert segment in (tmp_path / "out/iptc.jpg").read_bytes()
+    assert chunk in (tmp_path / "out/hdr.png").read_bytes()
+    assert "two.mpo.jpg: what follows the first picture left out" in done.stdout
+    assert "alpha.bmp: alpha left out" in done.stdout
+    assert "long.jpg: EXIF left out" in done.stdout
+    assert (tmp_path / "out" / name).exists()
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("mode", ["CMYK", "L", "RGBA"])
+def test_a_turned_tiff_is_read_as_it_is_shown(tmp_path, mode, orientation):
+    options = {"tiffinfo": {274: orientation}}
+    Image.fromarray(RGB).convert(mode).save(tmp_path / "a.tif", **options)
+    turns = {3: 2, 6: 3, 8: 1}[orientation]
+    shown = Image.fromarray(np.ascontiguousarray(np.rot90(RGB, turns))).convert(mode)
+    expected = np.asarray(shown.convert("RGB"))
+    if mode == "RGBA":
+        expected = np.rot90(RGB, turns)
+    np.testing.assert_array_equal(images.read_rgb(tmp_path / "a.tif"), expected)
+    picture = images.read_picture(tmp_path / "a.tif")
+    np.testing.assert_array_equal(images.upright(picture, picture.color), expected)
+
+
+def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(psd())
+    Image.fromarray(RGB).save(tmp_path / "in" / os.fsdecode(b"caf\xe9 $_^{$.png"))
+    done = run_script(
+        *("infer.py", "gaussian", "bsds300", "--restore", tmp_path / "in"),
+        *("--output", tmp_path / "out", "--compare"),
+        check=2,
+        PYTHONIOENCODING="utf-8:strict",
+    )
+    assert "a.png is PSD, which is not written" in one_error_line(done)
+    assert "restored 1 of 2" in done.stdout
+
+
+def psd() -> bytes:
+    """A flat Photoshop file of 8-bit RGB, not compressed."""
+    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, *RGB.shape[:2], 8, 3)
+    return header + bytes(14) + np.moveaxis(RGB, 2, 0).tobytes()
 
 
 def test_an_input_is_never_overwritten(project, tmp_path):
