@@ -7,9 +7,7 @@ The filters are in noise2noise/filters.py, what a batch is in noise2noise/pairs.
 """
 
 import argparse
-import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,20 +184,6 @@ class SingleDataset(CapturedDataset):
     def __getitem__(self, i: int):
         region, chosen, target = super().__getitem__(i)
         return (region, chosen), target
-
-
-@contextlib.contextmanager
-def original_errors(*datasets: NoisyDataset) -> Iterator[None]:
-    """Raise the `InputError` of a data set's batch, which Keras wraps in an error of its own."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception:
-        for dataset in datasets:
-            if dataset.failure:
-                raise dataset.failure from None
-        raise
 
 
 def main() -> None:

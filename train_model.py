@@ -101,7 +101,9 @@ def main() -> int:
             watching = make_callbacks(args, build, validation, model, run, processes, stop)
             fit(args, model, batches, validation_batches, watching, run)
     except runs.Interrupted as stopped:
-        again = "the same command, without --fresh," if args.fresh else "the same command"
+        again = "the same command"
+        again += ", without --fresh," if args.fresh else ""
+        again += f" and with --start-from {args.start_from}," if args.start_moved else ""
         print(f"{stopped}: {again} goes on from there", flush=True)
         return runs.EXIT_INTERRUPTED
 
@@ -153,9 +155,14 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     earlier = None if args.fresh else runs.read_settings(run_folder(args))
     if earlier and earlier["settings"].get("minutes") == args.minutes:
         kept = runs.ADDED | earlier["settings"]
-        vars(args).update({key: kept[key] for key in plan.PLANNED})
-        return
+        asked = run_settings(args, choose_precision(args, earlier), kept["backend"])
+        same = all(kept.get(key) == asked[key] for key in asked.keys() - set(plan.PLANNED))
+        if same or runs.was_trained(run_folder(args)):
+            vars(args).update({key: kept[key] for key in plan.PLANNED})
+            return
     vars(args).update(plan.recipe(args.filter, backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
+    each = 4 * processes.count  # of whose large crops each process takes as many
+    args.batch = -(-args.batch // each) * each
 
     def prepare():
         sets = args, training, validation, processes
@@ -166,12 +173,15 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         at_end = clean_psnr(args, build, validation)
         return model, batches, large_batches, validation_batches, at_end
 
+    def agree(number: int) -> int:
+        return processes.all_gather(number)[0]
+
     def time_and_plan() -> dict[str, int]:
-        planned = plan.by_timing(args.minutes, STARTED, prepare)
-        return {key: processes.all_gather(n)[0] for key, n in planned.items()}
+        planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
+        return {key: agree(n) for key, n in planned.items()}
 
     planned = time_and_plan()
-    if (times := plan.more_crops(planned)) > 1:
+    if (times := plan.more_crops(planned, args.batch)) > 1:
         args.batch *= times
         planned = time_and_plan()
     vars(args).update(planned)
@@ -196,7 +206,10 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
 
     folder = run_folder(args)
     if args.fresh and processes.chief:
-        runs.archive(folder)
+        other = runs.archive(folder)
+        if other and args.start_from and folder in args.start_from.resolve().parents:
+            args.start_from = other / args.start_from.resolve().relative_to(folder)
+            args.start_moved = True
     processes.all_gather(0)  # nobody reads the folder before it has its other name
     device, _ = backend.describe_device()
     precision = choose_precision(args, runs.read_settings(folder))
@@ -266,11 +279,14 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         from noise2noise.neighbours import NeighbourModel
 
         model = NeighbourModel(model)
-    optimizer = Muon if args.optimizer == "muon" else keras.optimizers.Adam
+    kind = Muon if args.optimizer == "muon" else keras.optimizers.Adam
+    optimizer = kind(learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm)
+    if args.filter == SINGLE and precision == "float16":  # Keras goes by the model's own policy
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     losses = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
     annealed = args.loss == "l0"  # at each step
     model.compile(
-        optimizer=optimizer(learning_rate, BETA1, BETA2, global_clipnorm=args.clip_norm),
+        optimizer=optimizer,
         loss=callbacks.AnnealedL0() if annealed else losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
@@ -303,8 +319,7 @@ def clean_psnr(args: argparse.Namespace, build, validation) -> list:
 
 def fit(args: argparse.Namespace, model, batches, validation_batches, watching, run) -> None:
     """Train, from where the run is to its end."""
-    from data import original_errors
-    from noise2noise.backend import stream
+    from noise2noise.backend import original_errors, stream
 
     with original_errors(batches, validation_batches):
         while run.epoch < args.epochs:
@@ -384,11 +399,12 @@ def what_was_trained(args: argparse.Namespace) -> dict:
         "filter": args.filter,
         "loss": args.loss,
         "clean_targets": args.clean_targets,
-        "grey": args.channels == 1 or args.filter == "camera",
+        "grey": args.channels == 1 or args.filter in ("camera", *REAL_NOISE),
         "trained_on": sorted(set(seen)),
         "range": args.range and list(args.range),
         "deep": args.deep,
         "crops": before.get("crops", 0) + args.epochs * args.steps * args.batch,
+        "epochs": args.epochs,
     }
 
 
@@ -552,6 +568,7 @@ def parse_arguments() -> argparse.Namespace:
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m
+    args.start_moved = False  # by --fresh
     args.deep = False  # as clean pictures are seen
     args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss

@@ -4,7 +4,6 @@
     python benchmarks/speed.py pipeline     what each filter's noise costs beside a training step
     python benchmarks/speed.py inference    megapixels/s, PyTorch, BM3D and OpenCV beside it; and
                                             seconds of `infer.py --restore`, from start to file
-    python benchmarks/speed.py quality      minutes from nothing to CBM3D's 30.34 dB
 
 Needs `pip install torch bm3d opencv-python-headless`. Every figure is the median of `--rounds`, in
 each of which every candidate gets a process of its own, one after the other, so that a machine
@@ -41,11 +40,6 @@ SETTINGS = (  # of PyTorch; bfloat16 only where the hardware has it, emulated it
     "torch float32 channels-last compiled",
     "torch bfloat16 channels-last",
     "torch bfloat16 channels-last compiled",
-)
-# The published figure of CBM3D, and the recipe that goes past it.
-RECIPES = (  # with Muon, as planned; and with Adam
-    "--minutes 5",
-    "--epochs 7 --steps 1000 --batch 4 --learning-rate 1e-3 --schedule cosine",
 )
 
 
@@ -417,40 +411,6 @@ def inference() -> tuple[list[str], list[list[str]]]:
     return [f"{MEGAPIXELS} megapixels", *header], rows
 
 
-def quality() -> tuple[list[str], list[list[str]]]:
-    """Train by the recipes, each from the command to the finished model; score them afterwards."""
-    import tempfile
-
-    from infer import load_model
-    from noise2noise import metrics
-    from noise2noise.datasets import scored_paths
-    from noise2noise.filters import FILTERS
-    from noise2noise.images import read_rgb
-
-    rows = []
-    for recipe in RECIPES:
-        with tempfile.TemporaryDirectory() as folder:
-            command = ["train_model.py", "gaussian", "bsds300", *recipe.split()]
-            begin = time.perf_counter()
-            subprocess.run(
-                [sys.executable, *command, "--output-dir", folder, "--name", "run"],
-                cwd=REPOSITORY,
-                check=True,
-            )
-            minutes = (time.perf_counter() - begin) / 60
-            model = load_model(Path(folder) / "run/model.keras")
-        row = [" ".join(command), f"{minutes:.1f}"]
-        for dataset in ("bsds300", "kodak"):
-            values = []
-            for i, path in enumerate(scored_paths(dataset)):
-                clean = read_rgb(path)
-                _, restored = metrics.noisy_and_restored(model, FILTERS["gaussian"], clean, i)
-                values.append(metrics.psnr(restored, clean))
-            row.append(f"{np.mean(values):.2f}")
-        rows.append(row)
-    return ["command", "minutes", "BSDS300's test pictures, dB (CBM3D: 30.34)", "Kodak"], rows
-
-
 def rounds(function: str, names: tuple[str, ...], count: int | None = None) -> dict[str, list]:
     """Call `function(name)` in processes of their own, `count` times for each name."""
     results = {name: [] for name in names}
@@ -480,17 +440,13 @@ def main() -> int:
         print(json.dumps(globals()[sys.argv[2]](sys.argv[3])))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("training", "pipeline", "inference", "quality"))
+    parser.add_argument("what", choices=("training", "pipeline", "inference"))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="(%(default)s)")
     parser.add_argument("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
     args = parser.parse_args()
     ROUNDS = args.rounds
-    header, rows = {
-        "training": training,
-        "pipeline": pipeline,
-        "inference": inference,
-        "quality": quality,
-    }[args.what]()
+    made = {"training": training, "pipeline": pipeline, "inference": inference}
+    header, rows = made[args.what]()
     lines = [
         f"{machine()}; {versions()}.",
         "",

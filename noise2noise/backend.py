@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,6 +169,20 @@ def stream(batches: keras.utils.PyDataset):
     return made.prefetch(2).with_options(options)
 
 
+@contextlib.contextmanager
+def original_errors(*datasets) -> Iterator[None]:
+    """Raise the `InputError` of a data set's batch, which Keras wraps in an error of its own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        for dataset in datasets:
+            if dataset.failure:
+                raise dataset.failure from None
+        raise
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep the memory that a training step frees, for the next step.
 
@@ -176,7 +191,8 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # where there is no glibc
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2_000_000_000)
+        # Before 2.35 glibc takes no more than 32 MB.
+        mallopt(M_MMAP_THRESHOLD, 2_000_000_000) or mallopt(M_MMAP_THRESHOLD, 1 << 25)
         mallopt(M_TRIM_THRESHOLD, 2_000_000_000)
         mallopt(M_TOP_PAD, 1 << 26)
 

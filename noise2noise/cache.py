@@ -58,6 +58,6 @@ class Cache:
             if k not in self._arrays:
                 self._arrays[k] = array
                 self._bytes += array.nbytes
-            while self._bytes > CACHE_BYTES:
+            while self._bytes > CACHE_BYTES and len(self._arrays) > 1:
                 self._bytes -= self._arrays.popitem(last=False)[1].nbytes
         return array

@@ -66,8 +66,9 @@ class ImageFiles:
             self._check_size(path, sizes[-1])
         pixels = [width * height for width, height in sizes]
         channels, mean = 1 if grey else 3, sum(pixels) // max(1, len(pixels))
-        total, largest = channels * mean * len(self.paths), channels * max(pixels, default=1)
-        self.window, self.crops_per_image = window(total, largest, mean)
+        self.total = channels * mean * len(self.paths)  # bytes, decoded
+        largest = channels * max(pixels, default=1)
+        self.window, self.crops_per_image = window(self.total, largest, mean)
         self._cached = Cache(self._read)
 
     def _read(self, k: int) -> np.ndarray:

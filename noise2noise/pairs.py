@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from noise2noise import camera
+from noise2noise import cache, camera
 from noise2noise.filters import Filter
 from noise2noise.ranges import to_network
 
@@ -118,9 +118,9 @@ class NoisyPairs:
 
     def shard(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
         """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
-        if not self.window:
+        if not self.window and getattr(self.images, "total", 0) <= cache.CACHE_BYTES:
             return part[i::count]
-        # An image serves crops of many batches: no two processes decode or generate one.
+        # An image serves crops of many batches: no two processes decode, generate or keep one.
         chosen, _ = self._sample_plan(number)
         return [crop for crop in part if chosen[crop] % count == i]
 

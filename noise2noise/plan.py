@@ -12,13 +12,15 @@ from noise2noise.filters import FILTERS
 RECIPE = {"optimizer": "muon", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": None}
 RECIPE |= {"large_crops": 0.15, "flat_areas": 0.125}
 BATCH, GPU_BATCH = 4, 64
+MOST_CROPS = 512  # a step, that a longer time may ask for
 PLANNED = ("epochs", "steps", "batch", *RECIPE)  # the options that --minutes stands for
 TIMED_STEPS, TIMED_SECONDS = 40, 5.0  # or as many steps more as take so long
 FEW_STEPS = 8
 LEAST_STEPS = 50  # of a training, in all
-# Of a training; longer ones have more crops a step. A plan of 104,000 steps of 4 crops broke down
-# on large pictures near its 16,000th; 23,550 of 32 in the same time did not (results/).
-MOST_STEPS = 24_000
+# Of a training; longer ones have more crops a step. In half an hour 18,950 steps of 8 crops learned
+# more than 23,400 of 4; 104,000 steps of 4 broke down on large pictures near the 16,000th, and
+# 23,550 of 32 in the same time did not (results/).
+MOST_STEPS = 16_000
 EPOCHS = 50  # at most: validation and a checkpoint each
 OVERHEAD = 0.05  # of the time, at most, for the ends of epochs
 ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given several at once
@@ -36,7 +38,12 @@ def paints(filter: str) -> bool:
     return filter in FILTERS and filter != "camera"
 
 
-def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> dict[str, int]:
+def by_timing(
+    minutes: float,
+    started: float,
+    prepare: Callable[[], tuple],
+    agree: Callable[[int], int] = lambda number: number,
+) -> dict[str, int]:
     """Time some steps of a training; return the `length` of one that ends in time.
 
     Parameters
@@ -47,6 +54,8 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
         Returns the compiled model, batches to train on, the same with large crops, batches to
         validate with, and a list of callbacks that do their work at the end of an epoch. The
         training will do it again.
+    agree : callable
+        Makes a number that each of several processes has another of one that all have.
 
     Raises
     ------
@@ -70,8 +79,10 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
         last = keras.callbacks.LambdaCallback(
             on_train_batch_end=mark, on_epoch_end=lambda epoch, logs: mark(steps, logs)
         )
-        options["validation_data"] = validation and backend.stream(validation)
-        model.fit(backend.stream(batches), callbacks=[*callbacks, last], **options)
+        with backend.original_errors(*filter(None, (batches, validation))):
+            options["validation_data"] = validation and backend.stream(validation)
+            model.fit(backend.stream(batches), callbacks=[*callbacks, last], **options)
+        batches.close()
         (first, begun), (step, ended), (_, end) = marks[0], marks[-2], marks[-1]
         return (ended - begun) / max(1, step - first), end - ended
 
@@ -80,7 +91,7 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     starting = time.monotonic() - beginning
     step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
     if minutes > 2:  # worth the time; forty steps of a GPU take 0.2 s
-        steps = TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS))
+        steps = agree(TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS)))
         step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()
     starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
@@ -96,10 +107,11 @@ def by_timing(minutes: float, started: float, prepare: Callable[[], tuple]) -> d
     return planned
 
 
-def more_crops(planned: dict[str, int]) -> int:
+def more_crops(planned: dict[str, int], batch: int) -> int:
     """Return how many times as many crops a step wants for no more than about `MOST_STEPS`."""
     steps = planned["epochs"] * planned["steps"]
-    return 2 ** max(0, math.ceil(math.log2(steps / MOST_STEPS)))
+    times = 2 ** max(0, math.ceil(math.log2(steps / MOST_STEPS)))
+    return max(1, min(times, MOST_CROPS // batch))
 
 
 def length(seconds: float, step: float, epoch_end: float) -> dict[str, int]:

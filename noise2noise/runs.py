@@ -116,8 +116,10 @@ class Run:
         if not self.arrays and not (folder / MODEL).exists():
             earlier = None  # nothing was trained yet: what failed may be given otherwise
         if earlier is not None:
+            # Other exposures may have another range: then it is they that are named.
+            if earlier["settings"].get("dataset") == settings["dataset"]:
+                self._check_pictures(pictures)
             self._check_settings(earlier["settings"], settings)
-            self._check_pictures(pictures)
         epochs = settings["epochs"]
         if earlier is None or earlier["settings"]["epochs"] != epochs:
             if earlier is not None:
@@ -129,8 +131,11 @@ class Run:
 
     def _has_model(self, epochs: int) -> bool:
         """Whether the network trained for so many epochs is there."""
-        # Runs that were finished before checkpoints outlived them have none.
-        return (self.folder / MODEL).exists() and (self.epoch >= epochs or not self.arrays)
+        # Runs that were finished before checkpoints outlived them have none. A run that was
+        # given more epochs has the network of fewer until it has finished again.
+        model = self.folder / MODEL
+        there = model.exists() and read_training(model).get("epochs", epochs) >= epochs
+        return there and (self.epoch >= epochs or not self.arrays)
 
     def _check_settings(self, earlier: dict, settings: dict) -> None:
         differing = [
@@ -307,8 +312,13 @@ def metadata(device: str) -> dict:
     }
 
 
-def archive(folder: Path) -> None:
-    """Give an earlier run another name, NAME.1 or the next that is free, and say so."""
+def was_trained(folder: Path) -> bool:
+    """Whether a run folder holds what was trained, a checkpoint or a network."""
+    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS, MODEL))
+
+
+def archive(folder: Path) -> Path | None:
+    """Give an earlier run another name, NAME.1 or the next that is free, say so and return it."""
     if folder.exists():
         lock = _lock(folder)
         number = 1
@@ -317,6 +327,8 @@ def archive(folder: Path) -> None:
         folder.rename(other)
         lock.release()
         print(f"the earlier run is now {other}")
+        return other
+    return None
 
 
 def _lock(folder: Path) -> FileLock:

@@ -3,7 +3,10 @@
 Like the sets of `datasets` they are sequences, decoded when asked for and kept while there is room.
 """
 
-from collections.abc import Sequence
+import contextlib
+import re
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from noise2noise import ranges
 from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError
-from noise2noise.images import SUFFIXES, find_pictures, open_file, read_picture
+from noise2noise.images import SUFFIXES, find_pictures, open_file
+from noise2noise.picture import PictureFile
 from noise2noise.ranges import Range
 
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
@@ -52,6 +56,17 @@ def find_exposures(*paths: Path) -> tuple[Exposure, ...]:
             pages = [None] if file.pages == 1 else range(file.pages)
         found += [Exposure(path, page) for page in pages]
     return tuple(found)
+
+
+def by_number(paths: Sequence[Path]) -> list[Path]:
+    """Return files in the order that they were taken in: frame2 before frame10."""
+
+    def order(path: Path) -> list[str | int]:
+        parts = re.split(r"(\d+)", path.name)
+        parts[1::2] = map(int, parts[1::2])
+        return parts
+
+    return sorted(paths, key=order)
 
 
 def find_scenes(folder: Path) -> list[Scene]:
@@ -112,7 +127,7 @@ def find_scenes(folder: Path) -> list[Scene]:
             if not any(path.is_file() for path in sub.iterdir()):
                 print(f"{sub} is empty and left out")
                 continue
-            scenes.append(Scene(sub.name, find_exposures(*find_pictures(sub))))
+            scenes.append(Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))))
     for scene in scenes:
         if len(scene.exposures) < 2:
             raise InputError(
@@ -143,6 +158,31 @@ def _halves(path: Path, pages: tuple[Exposure, ...]) -> list[Scene]:
     ]
 
 
+class LastFile:
+    """The file of pictures that was opened last, by one thread at a time.
+
+    It stays open: opening a stack goes through all its pages. Another process gets it closed.
+    """
+
+    def __init__(self):
+        self._file: PictureFile | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return LastFile, ()
+
+    @contextlib.contextmanager
+    def open(self, path: Path) -> Iterator[PictureFile]:
+        """Open a file, if it is not; `InputError` as by `open_file`."""
+        with self._lock:
+            if self._file is None or self._file.path != path:
+                if self._file:
+                    self._file.__exit__()
+                self._file = None
+                self._file = open_file(path)
+            yield self._file
+
+
 class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
@@ -165,17 +205,18 @@ class Scenes:
         self.grey = False
         self.span: Range | None = None
         self.deep = False
-        self.window, self.crops_per_image = 0, 1
+        self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
         self._min_size = min_size
         self._parts = {}  # what is taken of exposures, where that is not the whole
         self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
         self._first = np.cumsum([0, *(len(scene.exposures) for scene in self.scenes)])
         self._cached = Cache(self._read)
+        self._last = LastFile()
         for scene in self.scenes:
             sizes = {}
             for path in scene.paths:
-                with open_file(path) as file:
+                with self._last.open(path) as file:
                     for exposure in scene.exposures:
                         if exposure.path == path:
                             sizes[exposure] = file.size(exposure.page or 0)
@@ -231,7 +272,8 @@ class Scenes:
 
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
-        image = read_picture(exposure.path, exposure.page or 0).color
+        with self._last.open(exposure.path) as file:
+            image = file.read(exposure.page or 0).color
         if image.dtype.kind == "f" and (missing := ranges.unseen(image)).any():
             if missing.mean() > MAX_MISSING:
                 raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
@@ -320,8 +362,7 @@ def _seen_alike(
         part.span, part.deep = span, kind != np.uint8
         pixels = [part._cached[n].size for n in range(0, len(part._exposures), step)]
         mean, most = sum(pixels) // len(pixels), max(len(scene.exposures) for scene in part.scenes)
-        total, largest = mean * len(part._exposures), max(pixels) * most
-        part.window, part.crops_per_image = window(
-            total * kind.itemsize, largest * kind.itemsize, most * mean
-        )
+        part.total = kind.itemsize * mean * len(part._exposures)
+        largest = kind.itemsize * max(pixels) * most
+        part.window, part.crops_per_image = window(part.total, largest, most * mean)
     return tuple(parts)

@@ -44,7 +44,8 @@ class Workers:
         # Not forked: the back end's threads may hold locks that a copy would wait for.
         context = multiprocessing.get_context("spawn")
         count = min(count, len(part))
-        shapes = pairs.shapes(0, len(part))  # large crops are as many values
+        # Of this batch; others, of small or large crops, are as many values.
+        shapes = pairs.shapes(first, len(pairs.part(first, part)))
         memory = [context.RawArray("f", PREFETCH * int(np.prod(shape))) for shape in shapes]
         self._slots = Slots(memory, pairs, part)
         self.number = first  # of the batch that comes next

@@ -11,12 +11,13 @@ from conftest import SMALL, call_script, one_error_line, write_png16
 from PIL import Image
 
 from data import CapturedDataset
+from noise2noise import scenes
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import align_exposures, warn_of_jpeg
-from noise2noise.images import read_picture
+from noise2noise.images import open_file, read_picture
 from noise2noise.runs import read_training
 from noise2noise.scenes import Scenes, find_scenes, training_scenes
 
@@ -46,6 +47,28 @@ def test_sub_folders_are_scenes(folder):
         ("scene1", 3),
         ("scene2", 4),
     ]
+
+
+def test_exposures_are_in_the_order_of_their_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    for scene in ("c", "d"):
+        for number in (1, 10, 2, 9):
+            path = tmp_path / scene / f"frame{number}.png"
+            expose(path, np.zeros((64, 64, 3), np.uint8) + 99, rng)
+    names = [path.stem for path in find_scenes(tmp_path)[0].paths]
+    assert names == ["frame1", "frame2", "frame9", "frame10"]
+
+
+def test_a_stack_is_opened_once_for_all_its_pages(tmp_path, monkeypatch):
+    stack = np.random.default_rng(0).integers(0, 4000, (40, 48, 64), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, metadata=None)
+    opened = []
+    monkeypatch.setattr(scenes, "open_file", lambda path: opened.append(path) or open_file(path))
+    parts = scenes.training_exposures(tmp_path / "a.tif", 32)
+    for part in parts:
+        for exposures in part:
+            assert exposures[0].shape == (48, 64, 1)
+    assert len(opened) <= 3
 
 
 def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path):

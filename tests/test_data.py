@@ -17,7 +17,7 @@ from PIL import Image
 
 import data
 from data import NoisyDataset
-from noise2noise import backend, datasets
+from noise2noise import backend, cache, datasets, plan
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.datasets import ImageFiles, split
@@ -25,6 +25,7 @@ from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.images import find_pictures, read_rgb
+from noise2noise.pairs import NoisyPairs
 
 
 def batches(pictures, filter="gaussian", **options) -> NoisyDataset:
@@ -53,6 +54,56 @@ def test_crops_are_large_from_a_batch_on(pictures, filter):
     for i in range(2, 4):
         assert [array.shape[:3] for array in large[i]] == [(1, 64, 64)] * len(large[i])
         assert large[i][0].std() > 0.01
+
+
+def test_workers_that_cannot_keep_all_pictures_share_them_out(pictures, monkeypatch):
+    pairs = batches(pictures).pairs
+    assert list(pairs.shard(0, range(4), 0, 2)) == [0, 2]
+    monkeypatch.setattr(cache, "CACHE_BYTES", pairs.images.total - 1)
+    for number in range(6):
+        chosen, _ = pairs._sample_plan(number)
+        for i in range(2):
+            assert {chosen[crop] % 2 for crop in pairs.shard(number, range(4), i, 2)} <= {i}
+    kept = Cache(lambda k: np.zeros(pairs.images.total))
+    assert kept[3] is kept[3]  # the last is kept, however large
+
+
+def test_trials_of_the_recipe_change_what_they_say(pictures, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import recipes
+
+    changed = [(plan, "RECIPE"), (plan, "BATCH"), (plan, "length"), (keras.optimizers, "Adam")]
+    changed += [(keras.optimizers.schedules, "CosineDecay")]
+    changed += [(NoisyPairs, name) for name in ("size", "part", "_cut")]
+    for owner, name in changed:  # given back after the test
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr(plan, "RECIPE", dict(plan.RECIPE))
+    options = {"large_from": 2, "clean_targets": True}
+    usual = batches(pictures, **options)
+    first, second = usual[0][1], usual[1][1]
+
+    recipes.TRIALS["adam-larger-batches-late"]()
+    late = batches(pictures, **options)
+    np.testing.assert_array_equal(late[1][1], second)
+    assert late[2][1].shape == (16, 32, 32, 3)
+    assert plan.length(145, 0.1, 0.0) == {"epochs": 50, "steps": 19}  # of 100 seconds
+
+    recipes.TRIALS["muon-enlarged"]()
+    enlarged = batches(pictures, **options)[0][1]
+    roughness = [np.abs(np.diff(crops, axis=1)).mean() for crops in (enlarged, first)]
+    assert roughness[0] < 0.95 * roughness[1]
+
+    recipes.TRIALS["adam-warm-up"]()
+    rates = keras.optimizers.schedules.CosineDecay(1e-3, 1000)
+    reached = [float(rates(step)) for step in (0, recipes.WARM_UP, 1000)]
+    np.testing.assert_allclose(reached, [0, 1e-3, 0], atol=1e-9)
+
+    recipes.TRIALS["adamw"]()
+    optimizer = keras.optimizers.Adam(1e-3, 0.9, 0.99)
+    assert (optimizer.weight_decay, optimizer.beta_2) == (1e-2, 0.99)
+
+    recipes.TRIALS["muon-8-crops"]()
+    assert plan.recipe("gaussian", gpu=False)["batch"] == 8
 
 
 def test_large_crops_of_small_pictures_go_on_as_mirrored():
@@ -160,7 +211,8 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("filter", "options"), [("bernoulli", {}), ("text", {}), ("bernoulli", {"large_from": 4})]
+    ("filter", "options"),
+    [("bernoulli", {}), ("text", {}), *(("bernoulli", {"large_from": n}) for n in (4, 0))],
 )
 def test_processes_make_the_same_stream(pictures, filter, options):
     expected = [batches(pictures, filter, **options)[i] for i in range(12)]

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from filelock import FileLock
 from PIL import Image
 
 import train_model
+from model import build_unet
 from noise2noise import backend, plan, runs
 from noise2noise.backend import keras
+from noise2noise.errors import InputError
 
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
 
@@ -286,11 +289,12 @@ def test_a_network_carries_what_it_was_trained_on_through_further_training(
     assert runs.read_training(trained / "model.keras") == {
         **{"filter": "gaussian", "loss": "l2", "clean_targets": False, "grey": False},
         **{"trained_on": [pictures.name], "range": None, "deep": False, "crops": 2 * 4 * 8},
+        "epochs": 2,
     }
     assert runs.read_training(further / "model.keras") == {
         **{"filter": "text", "loss": "l1", "clean_targets": False, "grey": False},
         **{"trained_on": sorted([pictures.name, "others"]), "range": None, "deep": False},
-        **{"crops": 2 * 4 * 8 + 1 * 2 * 8},
+        **{"crops": 2 * 4 * 8 + 1 * 2 * 8, "epochs": 1},
     }
 
 
@@ -335,7 +339,8 @@ def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
         (("--crop", "48"), "48 is not a multiple of 32"),
         (("--epochs", "0"), "0 is not above 0"),
         (("--learning-rate", "nan"), "nan is not above 0"),
-        (("--seed", "-1"), "-1 is below 0"),
+        (("--seed", "-1"), "-1 is not between 0 and 4294967295"),
+        (("--seed", "202611270001"), "202611270001 is not between 0 and 4294967295"),
         (("--start-from", "nowhere.keras"), "nowhere.keras is not a file"),
     ],
 )
@@ -398,8 +403,60 @@ def test_a_planned_length_takes_the_time_that_is_given():
 
 
 def test_longer_trainings_have_more_crops_a_step_not_more_steps():
-    for steps, times in ((100, 1), (480, 1), (481, 2), (960, 2), (2500, 8)):
-        assert plan.more_crops({"epochs": 50, "steps": steps}) == times
+    for steps, times in ((100, 1), (320, 1), (321, 2), (640, 2), (2500, 8)):
+        assert plan.more_crops({"epochs": 50, "steps": steps}, 4) == times
+    assert plan.more_crops({"epochs": 50, "steps": 100_000}, 64) == 8  # that a GPU can hold
+
+
+def test_a_damaged_picture_ends_the_planning_in_one_line(pictures, tmp_path):
+    folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    damaged = folder / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:-900])
+    options = ("--crop", "32", "--minutes", "1", "--output-dir", tmp_path / "runs")
+    failed = call_script("train_model.py", "gaussian", folder, *options, check=2)
+    assert f"{damaged} cannot be read as an image" in one_error_line(failed)
+
+
+def test_a_plan_is_for_what_it_was_timed_with(pictures, tmp_path, monkeypatch):
+    """A folder in which nothing was trained yet, and another size of crops is asked for."""
+    command = ("train_model.py", "gaussian", pictures, "--output-dir", tmp_path, "--minutes", "5")
+    timed = []
+
+    def by_timing(*_):
+        timed.append(1)
+        raise InputError("timed")
+
+    monkeypatch.setattr(plan, "by_timing", by_timing)
+    call_script(*command, "--crop", "32", check=2)
+    settings = {"crop": 32, "minutes": 5.0, "batch": 4, "epochs": 9, "steps": 9}
+    settings |= {"filter": "gaussian", "precision": "float32", "backend": "tensorflow"}
+    folder = tmp_path / f"gaussian-{pictures.name}"
+    folder.mkdir()
+    (folder / runs.SETTINGS).write_text(json.dumps({"settings": settings}))
+    call_script(*command, "--crop", "64", check=2)
+    assert len(timed) == 2
+
+
+def test_a_run_given_more_epochs_is_finished_with_their_network_only(finished):
+    settings = runs.read_settings(finished)["settings"] | {"epochs": 3}
+    pictures = json.loads((finished / runs.PICTURES).read_text())
+
+    def opened() -> runs.Run:
+        return runs.Run(finished, settings, {"device": ""}, pictures)
+
+    run = opened()
+    assert not run.finished
+    run.save(run.arrays, 3, 0)  # stopped before the network is saved
+    run._lock.release()
+    assert not opened().finished
+
+
+def test_single_exposures_in_float16_have_their_loss_scaled():
+    options = {"seed": 0, "schedule": "constant", "learning_rate": 1e-4, "filter": "single"}
+    options |= {"optimizer": "muon", "loss": "l2", "clip_norm": None, "epochs": 1, "steps": 1}
+    model = train_model.compile_model(SimpleNamespace(**options), build_unet, None, "float16", 1)
+    backend.set_precision("float32")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
@@ -424,7 +481,7 @@ def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
 def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
     command = ("train_model.py", "gaussian", pictures, "--crop", "32", "--minutes", "1")
     begun = time.monotonic()
-    done = run_script(*command, "--output-dir", tmp_path / "a")
+    done = run_script(*command, "--output-dir", tmp_path / "a", "--workers", "1")
     assert 36 < time.monotonic() - begun < 100
     assert "1 were planned in all" in done.stdout
     (run,) = (tmp_path / "a").iterdir()
