@@ -24,7 +24,7 @@ import numpy as np
 from noise2noise import images, metrics, runs
 from noise2noise.arguments import finite, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
-from noise2noise.errors import InputError, WriteError, run_main, write_failure
+from noise2noise.errors import InputError, WriteError, read_failure, run_main, write_failure
 from noise2noise.files import make_folder
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
@@ -235,7 +235,10 @@ def restore_files(args: argparse.Namespace) -> int:
     What is there already is kept, so that a restoring that was stopped goes on.
     """
     networks = networks_to_restore_with(args.filter, args.dataset, args.models)
-    targets = files_to_restore(args.restore, args.output, args.overwrite)
+    try:
+        targets = files_to_restore(args.restore, args.output, args.overwrite)
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise read_failure(args.output, error) from None
     from rich.console import Console
     from rich.progress import Progress
 

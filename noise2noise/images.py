@@ -351,14 +351,16 @@ def _chunks(contents: bytes):
 
 def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = None) -> np.ndarray:
     """Bring a picture's RGB to 8 bits and turn it as its EXIF orientation says, to show."""
-    shown = Image.fromarray(ranges.to_8bit(color, span))
+    shown, orientation = ranges.to_8bit(color, span), 1
     with open_file(picture.path) as file:
         turned = isinstance(file, Eight) and file.format == "TIFF"  # by Pillow, when it was read
     with contextlib.suppress(*DECODE_ERRORS), Image.open(picture.path) as source:
-        if turned:
-            return np.asarray(shown)
-        shown.getexif()[0x0112] = source.getexif().get(0x0112, 1)
-    return np.asarray(ImageOps.exif_transpose(shown))
+        orientation = source.getexif().get(0x0112, 1)
+    if turned or orientation == 1:
+        return shown
+    image = Image.fromarray(shown)
+    image.getexif()[0x0112] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _squeezed(pixels: np.ndarray) -> np.ndarray:
