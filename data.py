@@ -150,12 +150,16 @@ class NoisyDataset(keras.utils.PyDataset):
     def _made_ahead(self, i: int) -> tuple[np.ndarray, ...]:
         wanted = self.first_batch + max(i, PEEKED)
         if not self._pool or self._pool.number != wanted:
-            self.close()
+            self._end()
             self._pool = Workers(self.pairs, self._part, wanted, self._worker_count)
         return self._make(i) if i < PEEKED else self._pool.take()
 
     def close(self) -> None:
-        """End the workers; they start again with the next batch."""
+        """End the workers, once they have made what is waited for; the next batch starts them."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         if self._pool:
             self._pool.close()
         self._pool = None
