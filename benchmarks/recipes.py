@@ -31,6 +31,7 @@ from noise2noise import plan, runs
 from noise2noise.errors import run_main
 from noise2noise.pairs import NoisyPairs
 
+CROPS = 4  # a step, unless a trial says another; --minutes has 8
 WARM_UP = 400  # steps
 
 
@@ -39,8 +40,8 @@ def unchanged() -> None:
 
 
 def recipe(**options) -> None:
-    """Change options that --minutes plans; `batch` is that of a CPU."""
-    plan.BATCH = options.pop("batch", plan.BATCH)
+    """Change options that --minutes plans."""
+    plan.BATCH = options.pop("batch", CROPS)
     plan.RECIPE |= options
 
 
@@ -84,6 +85,8 @@ def scaled(low: float, high: float) -> None:
     """Cut crops from pictures scaled by U(low, high)."""
     cut = NoisyPairs._cut
 
+    recipe()
+
     def scaled_cut(self, rng, size, image):
         (crop,) = cut(self, rng, round(size / rng.uniform(low, high)), image)
         planes = [Image.fromarray(plane) for plane in np.moveaxis(crop, 2, 0)]
@@ -98,6 +101,7 @@ def generated() -> None:
     from noise2noise.datasets import ImageFiles
     from noise2noise.deadleaves import dead_leaves
 
+    recipe()
     opened = train_model.training_images
 
     def with_generated(*arguments):
@@ -112,12 +116,12 @@ def generated() -> None:
 
 TRIALS: dict[str, Callable[[], None]] = {
     "muon": unchanged,
+    "muon-4-crops": functools.partial(recipe, batch=CROPS),
     "adam": adam,
     "adam-warm-up": warm_up,
     "adamw": decoupled_decay,
     "adam-2e-3-clipped": functools.partial(adam, learning_rate=2e-3, clip_norm=2e-3),
     "adam-larger-batches-late": larger_batches,
-    "muon-8-crops": functools.partial(recipe, batch=8),
     "muon-2e-3": functools.partial(recipe, learning_rate=2e-3),
     "muon-5e-4": functools.partial(recipe, learning_rate=5e-4),
     "muon-no-large-crops": functools.partial(recipe, large_crops=0.0),
@@ -183,7 +187,7 @@ def main() -> int | None:
         if args.list:
             made = TRIALS[name]
             options = getattr(made, "keywords", {}) or getattr(made, "args", ())
-            print(f"{name:26} {options or (made.__doc__ or '').splitlines()[0]}")
+            print(f"{name:26} {options or made.__doc__.splitlines()[0]}")
             continue
         row = trial(name, args.minutes)
         print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)

@@ -102,8 +102,7 @@ def test_trials_of_the_recipe_change_what_they_say(pictures, monkeypatch):
     optimizer = keras.optimizers.Adam(1e-3, 0.9, 0.99)
     assert (optimizer.weight_decay, optimizer.beta_2) == (1e-2, 0.99)
 
-    recipes.TRIALS["muon-8-crops"]()
-    assert plan.recipe("gaussian", gpu=False)["batch"] == 8
+    assert plan.recipe("gaussian", gpu=False)["batch"] == recipes.CROPS
 
 
 def test_large_crops_of_small_pictures_go_on_as_mirrored():

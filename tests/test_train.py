@@ -403,8 +403,8 @@ def test_a_planned_length_takes_the_time_that_is_given():
 
 
 def test_longer_trainings_have_more_crops_a_step_not_more_steps():
-    for steps, times in ((100, 1), (320, 1), (321, 2), (640, 2), (2500, 8)):
-        assert plan.more_crops({"epochs": 50, "steps": steps}, 4) == times
+    for steps, times in ((100, 1), (480, 1), (481, 2), (960, 2), (2500, 8)):
+        assert plan.more_crops({"epochs": 50, "steps": steps}, 8) == times
     assert plan.more_crops({"epochs": 50, "steps": 100_000}, 64) == 8  # that a GPU can hold
 
 
