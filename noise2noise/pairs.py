@@ -118,7 +118,8 @@ class NoisyPairs:
 
     def shard(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
         """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
-        if not self.window and getattr(self.images, "total", 0) <= cache.CACHE_BYTES:
+        large = getattr(self.images, "total", 0) > cache.CACHE_BYTES
+        if not self.window and not (large and len(self.images) >= count):
             return part[i::count]
         # An image serves crops of many batches: no two processes decode, generate or keep one.
         chosen, _ = self._sample_plan(number)

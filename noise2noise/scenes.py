@@ -274,7 +274,8 @@ class Scenes:
         exposure = self._exposures[n]
         with self._last.open(exposure.path) as file:
             image = file.read(exposure.page or 0).color
-        if image.dtype.kind == "f" and (missing := ranges.unseen(image)).any():
+            missing = ranges.unseen(image, None, file.nodata)
+        if missing.any():
             if missing.mean() > MAX_MISSING:
                 raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
             image = ranges.fill(image, missing)

@@ -36,7 +36,8 @@ class Tiff(PictureFile):
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
             self.deep = self.dtype != np.uint8
-            self.nodata = _number(self._first.tags.valueof(NODATA))
+            if self._first.samplesperpixel == 1:  # of colours, one dark channel alone is a value
+                self.nodata = _number(self._first.tags.valueof(NODATA))
             thumbnail = self._first.subfiletype & 1 and SUB_IFDS in self._first.tags
             if thumbnail or DNG_VERSION in self._first.tags:
                 raise InputError(f"{path} is a camera's raw file: develop it to 16-bit TIFF first")

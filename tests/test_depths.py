@@ -19,6 +19,7 @@ from noise2noise.errors import InputError
 from noise2noise.networks import Trained
 from noise2noise.picture import Picture
 from noise2noise.restore import choose_range, restore_picture
+from noise2noise.scenes import training_exposures
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -401,6 +402,18 @@ def test_all_channels_of_a_stack_and_any_page_with_numbers_count(project, tmp_pa
     after = tifffile.imread(tmp_path / "out/esri.tif")
     assert (after[:9] == esri[:9]).all()
     assert np.abs(after[9:] - esri[9:]).max() < 0.2
+
+
+def test_no_data_is_for_bands_and_training_heeds_it_too(tmp_path):
+    tags = [(42113, "s", 0, "-9999", True)]
+    band = values("float32")[0] * 1000
+    band[:9, :9] = -9999
+    tifffile.imwrite(tmp_path / "band.tif", band, extratags=tags)
+    parts = training_exposures(tmp_path / "band.tif", 16)
+    assert parts[0].span[0] > -200
+    colors = values("uint8", channels=3)[0]
+    tifffile.imwrite(tmp_path / "rgb.tif", colors, photometric="rgb", extratags=tags)
+    assert images.read_picture(tmp_path / "rgb.tif").nodata is None
 
 
 def test_a_network_of_8_bit_exposures_measures_deeper_ones():
