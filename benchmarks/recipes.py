@@ -83,9 +83,8 @@ def larger_batches() -> None:
 
 def scaled(low: float, high: float) -> None:
     """Cut crops from pictures scaled by U(low, high)."""
-    cut = NoisyPairs._cut
-
     recipe()
+    cut = NoisyPairs._cut
 
     def scaled_cut(self, rng, size, image):
         (crop,) = cut(self, rng, round(size / rng.uniform(low, high)), image)

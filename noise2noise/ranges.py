@@ -17,9 +17,7 @@ Range = tuple[float, float]
 PERCENTILES = 0.1, 99.5  # of the values, taken for 0 and 1: hot pixels and stars do not count
 USED = 0.25  # share of its type's range from which on a picture keeps that
 LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise within the range
-HUGE = np.float64(
-    1e30
-)  # floats from which on stand for no number, as some geographic files have it
+HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
 
