@@ -4,7 +4,7 @@
     python benchmarks/many_images.py --count 50000
 
 Generated JPEGs of 400 x 500 pixels. Each folder is read in a process of its own by two
-threads, as in training; prints the time to the first batch, crops per second after a warm-up,
+threads; prints the time to the first batch, crops per second after a warm-up,
 and the peak of memory.
 """
 

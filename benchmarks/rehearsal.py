@@ -1,8 +1,9 @@
 """Rehearsals on real files: learn from noisy exposures alone, restore, compare with hidden truth.
 
     python benchmarks/rehearsal.py                                 sensor: 4,000 steps, twice
-    python benchmarks/rehearsal.py microscope single               4,000 steps, three times
+    python benchmarks/rehearsal.py microscope single --batch 4     4,000 steps, three times
     python benchmarks/rehearsal.py alone                           10 minutes
+    python benchmarks/rehearsal.py sensor single --minutes 30      as users train: three times 30
     python benchmarks/rehearsal.py microscope --epochs 2 --output-dir quick   a look
 
 BSDS300's training pictures become scenes of 2 to 5 noisy exposures, its test pictures one noisy
@@ -24,7 +25,8 @@ alone: one picture, the middle 512x512 of Kodak's lighthouse, grey, white noise,
 on for --minutes and restored; the shipped network and BM3D, told sigma, beside it (the latter where
 it is installed: `pip install bm3d`).
 
-With --folder, files and networks stay there, and what is there is not made again.
+With --minutes clean targets, which want steps, are left out, and the CSV files have names of their
+own. With --folder, files and networks stay there, and what is there is not made again.
 """
 
 import argparse
@@ -63,6 +65,7 @@ REHEARSALS = {  # what is trained, and how it is called in tables
     "single": ("captured", "single", "shipped"),
     "alone": ("single", "shipped", "BM3D"),
 }
+ALONE_MINUTES = 10
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,8 @@ def run(*command) -> None:
 def train(kind: str, pictures: Path, runs: Path, args: argparse.Namespace) -> None:
     options = ["--epochs", args.epochs, "--steps", args.steps, "--batch", args.batch]
     options += ["--learning-rate", 1e-3, "--schedule", "cosine"]
+    if args.minutes:
+        options = ["--minutes", args.minutes]
     run("train_model.py", kind, pictures, "--output-dir", runs, *options)
 
 
@@ -228,7 +233,7 @@ def rehearse_alone(folder: Path, args: argparse.Namespace) -> dict[str, float]:
     image = luminance(read_rgb(KODAK / "kodim19.png"))[128:640, :512, 0]
     noisy = np.float32(image + np.random.default_rng(0).normal(scale=25, size=image.shape))
     save(folder / "picture.tif", noisy)
-    options = ["--minutes", args.minutes, "--output-dir", folder / "runs"]
+    options = ["--minutes", args.minutes or ALONE_MINUTES, "--output-dir", folder / "runs"]
     run("train_model.py", "single", folder / "picture.tif", *options)
     use = ("single", "picture", "--models", folder / "runs")
     restore_files(folder / "picture.tif", folder / "single", *use)
@@ -254,7 +259,7 @@ def main() -> None:
     add("--steps", type=int, default=200)
     add("--batch", type=int, default=8)
     add("--pictures", type=int, default=50, help="to test on (%(default)s)")
-    add("--minutes", type=float, default=10, help="alone: to train for (%(default)s)")
+    add("--minutes", type=float, help=f"instead of these, to train for (alone: {ALONE_MINUTES})")
     add("--folder", type=Path, help="for files and networks (default: a temporary one)")
     add("--output-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
     args = parser.parse_args()
@@ -276,13 +281,19 @@ def main() -> None:
                     made[camera] = Rehearsal(folder / kind, camera, args)
                 files, pictures = made[camera], len(made[camera].tests)
                 means = {"noisy": files.mean(None)}
-                means |= {network: files.mean(network) for network in REHEARSALS[name]}
-            unit, length = "steps", args.epochs * args.steps
+                means |= {
+                    network: files.mean(network)
+                    for network in REHEARSALS[name]
+                    if not (args.minutes and network == "clean targets")
+                }
+            unit, length, file_name = "steps", args.epochs * args.steps, f"rehearsal-{name}"
             if name == "alone":
-                unit, length = "minutes", args.minutes
+                unit, length = "minutes", args.minutes or ALONE_MINUTES
+            elif args.minutes:
+                unit, length, file_name = "minutes", args.minutes, f"{file_name}-minutes"
             for label, value in means.items():
                 print(f"{name}: {label:16} {value:.2f} dB, mean of {pictures}, {length:g} {unit}")
-            with (args.output_dir / f"rehearsal-{name}.csv").open("w", newline="") as file:
+            with (args.output_dir / f"{file_name}.csv").open("w", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow((unit, "pictures", *means))
                 writer.writerow(

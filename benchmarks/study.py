@@ -107,7 +107,7 @@ FURTHER["text-bsds300-l1"] = [
     "--optimizer adam --batch 16 --epochs 3 --steps 120 --learning-rate 3e-5 --large-crops 0 "
     "--flat-areas 0.25 --seed 2"
 ]
-# The report's eight, and text as the paper trains it; the others are for comparison only.
+# The report's eight, text as the paper trains it, and the cameras'; the others are for comparison.
 SHIPPED = [f"{filter}-{dataset}" for filter in FILTERS for dataset in ("bsds300", "kodak")]
 SHIPPED += ["text-bsds300-l1", "camera-bsds300", "camera-bsds300-grey"]
 

@@ -24,7 +24,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from study import home
+from study import ADAM, home
 
 import infer
 from data import NoisyDataset
@@ -42,11 +42,11 @@ SEEDS = (1, 2)
 BATCH, CROP = 4, 64  # the study's
 
 
-def load(name: str):
-    """Load one of the study's networks; `InputError` says which command trains it."""
+def trained(name: str) -> Path:
+    """Return where one of the study's networks is; `InputError` says which command trains it."""
     if not home(name).exists():
         raise InputError(f"{name} is not trained: python benchmarks/study.py {name}")
-    return infer.load_model(home(name))
+    return home(name)
 
 
 def measure_scatter(count: int) -> list[tuple]:
@@ -55,7 +55,8 @@ def measure_scatter(count: int) -> list[tuple]:
     paths = scored_paths("bsds300")
     rows = []
     for targets, suffix in TARGETS.items():
-        pair = [load(f"gaussian-bsds300{suffix}-seed{seed}") for seed in SEEDS]
+        names = [f"gaussian-bsds300{suffix}-seed{seed}" for seed in SEEDS]
+        pair = [infer.load_model(trained(name)) for name in names]
         values = []
         for index in range(0, len(paths), len(paths) // count):
             clean = read_rgb(paths[index])
@@ -76,7 +77,7 @@ def measure_gradients(name: str, batches: int) -> tuple:
     """Return the filter, how much larger noise on its targets makes Adam's denominator, norms."""
     import tensorflow as tf
 
-    network = fuse(load_unet(REPOSITORY / f"pretrained/{name}-bsds300.keras"))
+    network = fuse(load_unet(trained(ADAM[name])))
     training, _ = training_images("bsds300", CROP, 0)
 
     @tf.function
