@@ -16,6 +16,8 @@ of the same names and kinds, by the networks for cameras' pictures where none is
 
 import argparse
 import csv
+import re
+import signal
 import sys
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from noise2noise.restore import files_to_restore, restore_file
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
+UTF8 = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files may be no text
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 
@@ -89,6 +92,7 @@ def parse_arguments() -> argparse.Namespace:
         "training's, or measured, where a picture has more than 8 bits)",
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)  # -1e3
     args = parser.parse_args()
     if args.range and args.range[0] >= args.range[1]:
         parser.error("--range LOW HIGH: LOW must be below HIGH")
@@ -220,10 +224,10 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
     try:
         for name, table in files.items():
             path = folder / name
-            with path.open("w", newline="") as file:
+            with path.open("w", newline="", **UTF8) as file:
                 csv.writer(file, lineterminator="\n").writerows(table)
         path = folder / "scores.md"
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", **UTF8)
     except OSError as error:
         raise write_failure(path, error) from None
     print(f"saved {folder / 'scores.csv'}, scores-each.csv and {path}")
@@ -282,6 +286,7 @@ def restore_files(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     args = parse_arguments()
     if args.restore:
         return restore_files(args)

@@ -34,6 +34,10 @@ class Fits(PictureFile):
                 raise InputError(f"{path} is compressed FITS: unpack it first (funpack)")
             if len(images) > 1:
                 self.lost.append(f"{len(images) - 1} further images stay as they are")
+        header = self._hdu.header
+        if "BLANK" in header and header.get("BZERO", 0) == 2 ** (header["BITPIX"] - 1):
+            # Of unsigned integers: astropy leaves those as they are.
+            self.nodata = header["BLANK"] + header["BZERO"]
         self._planes = self._hdu.shape[:-2]
         self.pages = int(np.prod(self._planes))
 

@@ -5,19 +5,24 @@ OpenEXR and HDR, astropy FITS, and Pillow the kinds of 8 bits.
 """
 
 import contextlib
+import errno
+import io
+import os
 import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from noise2noise import ranges
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.fits import Fits
-from noise2noise.picture import DECODE_ERRORS, Picture, PictureFile, decoding
-from noise2noise.tiff import Tiff
+from noise2noise.picture import DECODE_ERRORS, Picture, PictureFile, decoding, encoding
+from noise2noise.tiff import LOST_TAGS, WRITTEN_TAGS, Tiff
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # or it refuses long texts
 
 LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
@@ -25,9 +30,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif", 
 SUFFIXES += FITS_SUFFIXES
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 KEPT_PNG_CHUNKS += (b"cICP", b"mDCV", b"cLLI")  # colours of HDR
-# Description, maker, model, orientation, resolution and its unit, software, date, artist,
-# copyright: what a TIFF says of its picture rather than of its bytes.
-KEPT_TIFF_TAGS = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
+# Resolution, and what else a TIFF says of its picture rather than of its bytes is kept. These say
+# what Pillow writes anew: JPEG's tables and reference values.
+ANEW_TIFF_TAGS = {*WRITTEN_TAGS, 347, *range(512, 522), *range(529, 533)} - {282, 283, 296}
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP and AVIF
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
@@ -128,7 +133,7 @@ def _eight_bits(picture: Picture, alpha: bool) -> np.ndarray:
             white = 2 ** max(8, largest.bit_length()) - 1
         shown = ranges.to_8bit(color, (0, white))
     else:
-        shown = ranges.to_8bit(color, ranges.measure([color]))
+        shown = ranges.to_8bit(color, ranges.measure([color], picture.nodata))
     if alpha and picture.pixels.shape[2] == picture.colors + 1:
         opaque = ranges.to_network(picture.pixels[..., -1:])
         shown = np.rint(255 + opaque * (shown.astype(np.float32) - 255)).astype(np.uint8)
@@ -170,13 +175,16 @@ class Eight(PictureFile):
         return 1 if self._image.mode in ("1", "L", "LA", "La") or self._image.mode[0] in "IF" else 3
 
     def _pixels(self, n: int) -> np.ndarray:
-        frames = getattr(self._image, "n_frames", 1)
-        if frames > 1 and self._image.format != "MPO":
-            raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
+        self._check_frames()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             load(self.path, self._image)
             return np.asarray(_plain_mode(self._image))
+
+    def _check_frames(self) -> None:
+        frames = getattr(self._image, "n_frames", 1)
+        if frames > 1 and self._image.format != "MPO":
+            raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         source = self._image
@@ -185,6 +193,8 @@ class Eight(PictureFile):
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
+        if self.format == "PNG":  # whose texts may be called so; `Png` copies all there is
+            options.clear()
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
             self.lost.append("CMYK became RGB")
@@ -220,11 +230,19 @@ class Eight(PictureFile):
             if compression != "jpeg":
                 options.pop("quality")
             options["compression"] = compression
-            options["tiffinfo"] = {
-                tag: source.tag_v2[tag] for tag in KEPT_TIFF_TAGS if tag in source.tag_v2
-            }
+            options["tiffinfo"] = tags = TiffImagePlugin.ImageFileDirectory_v2()
+            for tag, value in source.tag_v2.items():
+                if tag in LOST_TAGS:
+                    self.lost.append(f"{LOST_TAGS[tag]} left out")
+                elif tag not in ANEW_TIFF_TAGS:
+                    tags[tag], tags.tagtype[tag] = value, source.tag_v2.tagtype[tag]
+        elif self.format == "AVIF" and (depth := _avif_depth(self.path)) > 8:
+            self.lost.append(f"{depth} bits became 8")
         (pixels,) = pages
-        Image.fromarray(_squeezed(pixels)).save(target, self.format, **options)
+        encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
+        with encoding(self.path):
+            Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)
+        target.write_bytes(encoded.getbuffer())
 
 
 class Png(Eight):
@@ -240,6 +258,7 @@ class Png(Eight):
         return 3 if self._kind & 2 else 1
 
     def _pixels(self, n: int) -> np.ndarray:
+        self._check_frames()
         return _read(_open_input(self.path)) if self.deep else super()._pixels(n)
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
@@ -252,7 +271,10 @@ class Png(Eight):
             _write("png", target, spec, pixels)
         else:
             super().write(target, [pixels])
-        target.write_bytes(_with_chunks(self.path, target.read_bytes()))
+        encoded = target.read_bytes()
+        if encoded[-8:-4] != b"IEND":
+            raise _full(target)
+        target.write_bytes(_with_chunks(self.path, encoded))
 
 
 class Float(PictureFile):
@@ -285,6 +307,10 @@ class Float(PictureFile):
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         (pixels,) = pages
         _write(self.format.lower(), target, self._spec.copy(), pixels)
+        try:
+            _read(_open_input(target))
+        except ValueError:
+            raise _full(target) from None
 
 
 def _open_input(path: Path):
@@ -314,6 +340,11 @@ def _write(kind: str, target: Path, spec, pixels: np.ndarray) -> None:
     pixels = np.ascontiguousarray(pixels)
     if not (file.open(str(target), spec) and file.write_image(pixels) and file.close()):
         raise OSError(f"{target}: {file.geterror()}")
+
+
+def _full(target: Path) -> OSError:
+    """Return what OpenImageIO should have said of a file that ends too early."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
@@ -361,6 +392,13 @@ def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = Non
     image = Image.fromarray(shown)
     image.getexif()[0x0112] = orientation
     return np.asarray(ImageOps.exif_transpose(image))
+
+
+def _avif_depth(path: Path) -> int:
+    """Return the bits of an AVIF's values, as its decoder's configuration has them."""
+    _, _, configuration = path.read_bytes().partition(b"av1C")
+    high, twelve = (configuration[2] & bit for bit in (0x40, 0x20)) if configuration else (0, 0)
+    return 8 if not high else 12 if twelve else 10
 
 
 def _squeezed(pixels: np.ndarray) -> np.ndarray:

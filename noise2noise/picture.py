@@ -149,12 +149,30 @@ def decoding(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path} has more than {MAX_PIXELS:,} pixels, too many: cut it up"
+        ) from None
     except DECODE_ERRORS as error:
         raise unreadable(path, error) from None
 
 
+@contextlib.contextmanager
+def encoding(path: Path) -> Iterator[None]:
+    """Turn what a library raises on a picture that it cannot write into one line; no full disk."""
+    try:
+        yield
+    except OSError:
+        raise
+    except DECODE_ERRORS as error:
+        raise InputError(f"{path} cannot be written like it is ({_reason(error)})") from None
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def unreadable(path: Path, error: BaseException) -> InputError:
     """Return the one line for what a library raised on a file."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    reason = reason.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
+    reason = _reason(error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
     return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")

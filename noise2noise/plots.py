@@ -1,5 +1,6 @@
 """The figures: the sheet of filters, Chart 1 and Table 2 of the report."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,10 @@ TALL = 12  # inches: from there on noise in so many pixels makes files of many m
 def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     """Save a figure, say where, and open a window with it where there is a screen."""
     make_folder(path.parent)
+    encoded = io.BytesIO()  # of a full disk Pillow's encoder would say nothing
+    figure.savefig(encoded, dpi=100 if figure.get_figheight() > TALL else 150)
     try:
-        figure.savefig(path, dpi=100 if figure.get_figheight() > TALL else 150)
+        path.write_bytes(encoded.getbuffer())
     except OSError as error:
         raise write_failure(path, error) from None
     print(f"saved {path}")
@@ -88,7 +91,7 @@ def table2(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figu
         Images are (uint8 array, caption) for the input, the output and the true one.
     """
     height, width = rows[0][1][0][0].shape[:2]
-    size = (10, (3.1 * height / width + 0.35) * len(rows) + 0.3)
+    size = (10, (3.1 * min(height / width, 3) + 0.35) * len(rows) + 0.3)
     figure, axes = plt.subplots(len(rows), 3, figsize=size, squeeze=False, layout="constrained")
     for row, (label, images) in zip(axes, rows, strict=True):
         for ax, (image, caption) in zip(row, images, strict=True):

@@ -45,11 +45,11 @@ def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range 
 
 
 def sample(image: np.ndarray) -> np.ndarray:
-    """Return no more than `SAMPLED` of an image's values, evenly from all of it."""
+    """Return no more than `SAMPLED` of an image's values, (pixels, channels), evenly from all."""
     step = -(-image.size // SAMPLED)
     while image.ndim == 3 and math.gcd(step, image.shape[1]) > 1:
         step += 1  # to meet all columns alike, a dead one not more often than others
-    return image.reshape(-1, image.shape[-1])[::step].reshape(-1)  # of all channels
+    return image.reshape(-1, image.shape[-1])[::step]
 
 
 def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None) -> bool:
@@ -75,8 +75,8 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
 def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
     """Return what the network made of `values`, in their units.
 
-    Integers are rounded, and clipped to what their type holds. Floats are of `values`' type, or
-    as they are where there is no range.
+    They are clipped to what the values' type holds, integers rounded too; floats without a range
+    are as they are.
     """
     kind = values.dtype
     if span is None and kind.kind == "f":
@@ -85,9 +85,10 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
         exact = np.float32 if kind.itemsize < 4 else np.float64
         return np.rint(np.clip(restored, 0, 1) * exact(_top(kind))).astype(kind)
     result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
-    if kind.kind == "f":
-        return result.astype(kind)
-    return np.clip(np.rint(result), np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+    if kind.kind != "f":
+        result = np.rint(result)
+    most = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    return np.clip(result, most.min, most.max).astype(kind)
 
 
 def unseen(
@@ -96,9 +97,12 @@ def unseen(
     """Return where the network does not see values: no numbers, or far outside of a range.
 
     No numbers are those that are not finite, or larger than any measurement (`HUGE`), and what
-    the file says stands for none, `nodata`.
+    the file says stands for none, `nodata`, in all of a pixel's channels (the last axis): in one
+    of three colours alone it is a value.
     """
-    gone = values == nodata if nodata is not None else np.zeros(values.shape, bool)
+    gone = np.zeros(values.shape, bool)
+    if nodata is not None:
+        gone |= (values == nodata).all(axis=-1, keepdims=True)
     if values.dtype.kind == "f":
         gone |= ~(np.abs(values) < HUGE)
     if span is not None:

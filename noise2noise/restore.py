@@ -1,5 +1,6 @@
 """Noisy pictures and files of them, restored: in their own values, page by page."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import MAX_TILE, restore
 
-EACH = "each page's own"
+EACH = "each page's or channel's own"  # range: measured
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
 
 
@@ -31,8 +32,7 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
-            inside = [path for path in sorted(given.rglob("*")) if path.is_file()]
-            inside = [path for path in inside if not is_hidden(path.relative_to(given))]
+            inside = [path for path in _below(given) if not is_hidden(path.relative_to(given))]
             if given.resolve() in resolved.parents:
                 inside = [path for path in inside if resolved not in path.resolve().parents]
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
@@ -50,6 +50,8 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             if target.exists() and path.exists() and target.samefile(path):
                 raise InputError(f"{path} would be overwritten: give another --output")
             made[target] = path
+    if lost := {t.resolve() for t in made} & {path.resolve() for path in made.values()}:
+        raise InputError(f"{min(lost)} would be overwritten: give another --output")
     there = {target for target in made if target.exists()}
     if there and not overwrite:
         print(f"{min(there)} is there already and kept ({len(there)} in all): --overwrite redoes")
@@ -57,6 +59,22 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")
     return made
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted; linked ones too, each folder once."""
+    files, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
+        if (real := os.path.realpath(root)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [Path(root, name) for name in names]
+    return sorted(files)
+
+
+def _fail(error: OSError):
+    raise error
 
 
 def is_hidden(path: Path) -> bool:
@@ -100,29 +118,32 @@ def restore_file(
     if span:
         print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
     elif origin == EACH:
-        print(f"{file.path}{stack}: each page's range differs, and is measured", flush=True)
+        print(f"{file.path}{stack}: {EACH} range, measured", flush=True)
+        span = EACH
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
-    missing, beyond = 0, False
+    missing, outside, beyond = 0, 0, False
 
     def restored_pages():
-        nonlocal missing, beyond
+        nonlocal missing, outside, beyond
         for n in range(file.pages):
             picture = file.read(n)
             if picture.pixels.shape[2] > picture.colors and not file.alpha:
                 beyond = True
-            if picture.pixels.dtype.kind == "f" or picture.nodata is not None:
-                gone = (ranges.unseen(row, None, picture.nodata).sum() for row in picture.pixels)
-                missing += int(sum(gone))
-            own = span
-            if origin == EACH:
-                own = ranges.measure([picture.pixels[..., : picture.colors]], picture.nodata)
+            for part in channels(picture):
+                own = own_range(part) if span == EACH else span
+                for row in part.pixels[..., : part.colors]:  # in the memory of a row
+                    gone = int(ranges.unseen(row, None, part.nodata).sum())
+                    missing += gone
+                    if own:
+                        outside += int(ranges.unseen(row, own, part.nodata).sum()) - gone
             advance = partial(progress.advance, tiles)
-            pixels = restore_picture(model, picture, own, advance, trained.zero_mean)
+            pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
-                compare(picture, pixels, own, figure)
+                shown = own_range(channels(picture)[0]) if span == EACH else span
+                compare(picture, pixels, shown, figure)
             # A large picture is let go of before another one like it is encoded.
             picture = None
             yield pixels
@@ -137,6 +158,12 @@ def restore_file(
         progress.remove_task(tiles)
     if missing:
         print(f"{file.path}: what is no number stays ({missing} values)", flush=True)
+    if outside:
+        print(
+            f"{file.path}: {outside} values far outside of the range stay as they are: hot pixels "
+            "and stars, or what a wider --range LOW HIGH would restore",
+            flush=True,
+        )
     if beyond:
         file.lost.append("channels beyond red, green and blue stay as they are")
     if file.lost:
@@ -150,8 +177,8 @@ def choose_range(
 
     That is the range given; or, for networks of real noise, that of their training (of 8 bits
     only where the training's were too); or, of more than 8 bits, what is measured on some of the
-    file's pages; or `EACH`, where theirs differ. Raises `InputError` for values that are not like
-    the training's.
+    file's pages; or `EACH`, where theirs differ, or channels stand for themselves. Raises
+    `InputError` for values that are not like the training's.
     """
     if given:
         return tuple(given), "given"
@@ -171,6 +198,8 @@ def choose_range(
         return learned, "that of the training"
     if trained.filter is None and trained.deep and values[0].dtype.kind == "u":
         return None, ""
+    if file.colors() not in (1, 3):
+        return None, EACH
     spans = [ranges.measure([some], file.nodata) for some in values]
     widths = [span[1] - span[0] for span in spans if span]
     if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
@@ -180,10 +209,25 @@ def choose_range(
     return ranges.measure(values, file.nodata), "measured"
 
 
+def channels(picture: Picture) -> list[Picture]:
+    """Return a picture in parts that are restored together: channels each alone, or all three."""
+    if picture.colors in (1, 3):
+        return [picture]
+    return [
+        replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1)
+        for k in range(picture.colors)
+    ]
+
+
+def own_range(picture: Picture) -> Range | None:
+    """Measure a picture's own range."""
+    return ranges.measure([picture.pixels[..., : picture.colors]], picture.nodata)
+
+
 def restore_picture(
     model,
     picture: Picture,
-    span: Range | None = None,
+    span: Range | str | None = None,
     advance: Callable[[float], None] | None = None,
     keep_means: bool = True,
 ) -> np.ndarray:
@@ -191,16 +235,15 @@ def restore_picture(
 
     Grey ones go through a network for colours three times over; channels that are neither
     grey nor RGB one by one. What is no number or far outside of the range stays. Local means
-    are kept (`tiles.restore`), unless the noise changes them.
+    are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a range, that is
+    measured, of each channel that stands for itself.
     """
-    if picture.colors not in (1, 3):
-        parts = [
-            replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1)
-            for k in range(picture.colors)
-        ]
+    if len(parts := channels(picture)) > 1:
         share = advance and (lambda n: advance(n / len(parts)))
         restored = [restore_picture(model, part, span, share, keep_means) for part in parts]
         return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
+    if span == EACH:
+        span = own_range(picture)
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
     options = MAX_TILE, advance, span, keep_means, picture.nodata

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from noise2noise.errors import InputError
-from noise2noise.picture import PictureFile, decoding
+from noise2noise.picture import PictureFile, decoding, encoding
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it finds odd
 BIG = 2**32 - 2**25  # bytes that a TIFF whose offsets have 32 bits holds for sure
@@ -17,7 +17,7 @@ SUB_IFDS = 330
 # Folders of their own.
 LOST_TAGS = {SUB_IFDS: "smaller copies", 34665: "EXIF", 34853: "GPS position"}
 DNG_VERSION, NODATA = 50706, 42113  # of raw files; GDAL's, a number in words
-WHITE_IS_ZERO, RGB, PALETTE, CMYK = 0, 2, 3, 5
+WHITE_IS_ZERO, RGB, PALETTE, MASK, CMYK = 0, 2, 3, 4, 5
 PLAIN = WHITE_IS_ZERO, 1, RGB
 ALPHA = 1, 2  # of ExtraSamples: alpha, multiplied into the colours or not
 
@@ -35,9 +35,7 @@ class Tiff(PictureFile):
             self.pages = len(self._file.pages)
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
-            self.deep = self.dtype != np.uint8
-            if self._first.samplesperpixel == 1:  # of colours, one dark channel alone is a value
-                self.nodata = _number(self._first.tags.valueof(NODATA))
+            self.nodata = _number(self._first.tags.valueof(NODATA))
             thumbnail = self._first.subfiletype & 1 and SUB_IFDS in self._first.tags
             if thumbnail or DNG_VERSION in self._first.tags:
                 raise InputError(f"{path} is a camera's raw file: develop it to 16-bit TIFF first")
@@ -48,6 +46,8 @@ class Tiff(PictureFile):
             self._last = 0, self._first
             if self.pages == 1:
                 self.pages = self._planes()
+            some = {0, min(1, self._described - 1), self._described - 1}  # 0 may be a small copy
+            self.deep = any(self._page(n).dtype != np.uint8 for n in some)
 
     def __exit__(self, *_):
         self._file.close()
@@ -65,7 +65,7 @@ class Tiff(PictureFile):
     def _planes(self) -> int:
         """Return the pages of a stack of which only the first is described, as ImageJ's of 4 GB."""
         series, page = self._file.series[0], self._first
-        whole = series.dataoffset is not None and page.is_final
+        whole = series.dataoffset is not None and _lies_as_it_is(page)
         return max(1, series.size // max(page.size, 1)) if whole else 1
 
     def _page(self, n: int) -> tifffile.TiffPage:
@@ -90,7 +90,7 @@ class Tiff(PictureFile):
         page = self._page(n)
         if page.photometric == RGB and page.samplesperpixel >= 3:
             return 3
-        return page.samplesperpixel - sum(kind in ALPHA for kind in page.extrasamples)
+        return max(1, page.samplesperpixel - sum(kind in ALPHA for kind in page.extrasamples))
 
     def _pixels(self, n: int) -> np.ndarray:
         page = self._page(n)
@@ -98,6 +98,10 @@ class Tiff(PictureFile):
             raise InputError(f"{self.path} holds volumes as pages: save each slice as a page")
         if page.dtype is None or page.nbytes == 0:
             raise ValueError("it has no pixels")
+        if page.photometric == MASK:
+            raise InputError(f"{self.path} holds a mask beside its pictures: save it without")
+        if page.bitspersample < 8:
+            raise InputError(f"{self.path} holds {page.bitspersample} bits: save it with 8 or 16")
         if page.photometric not in (*self._photometrics, CMYK):  # CMYK's are restored each alone
             raise InputError(f"{self.path} holds {page.photometric.name} colours: save it as RGB")
         if n and self._described == 1:
@@ -109,7 +113,7 @@ class Tiff(PictureFile):
         return _inverted(page, np.moveaxis(pixels, 0, -1) if _is_planar(page) else pixels)
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        if all(self._page(n).is_final for n in range(self._described)):
+        if all(_lies_as_it_is(self._page(n)) for n in range(self._described)):
             self._overwrite(target, pages)
         else:
             self._rewrite(target, pages)
@@ -138,6 +142,9 @@ class Tiff(PictureFile):
             for n, pixels in enumerate(pages):
                 page = self._page(n)
                 compression, predictor = page.compression, page.predictor
+                if page.dtype.kind == "f" and predictor == 2:  # which libtiff writes
+                    predictor = 3
+                sides = page.tile if page.is_tiled else ()
                 if compression not in _COMPRESSIONS:
                     self._lose(f"compression {compression.name} became deflate")
                     compression = 8
@@ -150,29 +157,31 @@ class Tiff(PictureFile):
                 resolution = [tags[code].value for code in (282, 283) if code in tags]
                 resolved = len(resolution) == 2 and all(below for _, below in resolution)
                 unit = page.resolutionunit if page.resolutionunit in (1, 2, 3) else 1
-                writer.write(
-                    _stored(page, pixels),
-                    photometric=page.photometric,
-                    planarconfig=page.planarconfig if page.samplesperpixel > 1 else None,
-                    extrasamples=page.extrasamples or None,
-                    compression=compression,
-                    predictor=predictor if compression in (5, 8, 32946, 50000) else None,
-                    tile=page.tile if page.is_tiled else None,
-                    subfiletype=page.subfiletype or None,
-                    colormap=page.colormap if page.photometric == PALETTE else None,
-                    resolution=resolution if resolved else None,
-                    resolutionunit=unit if resolved else 1,
-                    extratags=[tag.astuple() for tag in tags if tag.code not in _WRITTEN_TAGS],
-                    metadata=None,
-                    software=False,
-                )
+                with encoding(self.path):
+                    writer.write(
+                        _stored(page, pixels),
+                        photometric=page.photometric,
+                        planarconfig=page.planarconfig if page.samplesperpixel > 1 else None,
+                        extrasamples=page.extrasamples or None,
+                        compression=compression,
+                        predictor=predictor if compression in (5, 8, 32946, 50000) else None,
+                        tile=sides if sides and not any(n % 16 for n in sides) else None,
+                        subfiletype=page.subfiletype or None,
+                        colormap=page.colormap if page.photometric == PALETTE else None,
+                        resolution=resolution if resolved else None,
+                        resolutionunit=unit if resolved else 1,
+                        extratags=[tag.astuple() for tag in tags if tag.code not in WRITTEN_TAGS],
+                        metadata=None,
+                        software=False,
+                    )
 
     def _lose(self, what: str) -> None:
         if what not in self.lost:
             self.lost.append(what)
 
 
-_WRITTEN_TAGS = {*tifffile.TIFF.TAG_FILTERED, 254, 282, 283, 296}
+# What a TIFF says of its bytes, and what is written by arguments of their own.
+WRITTEN_TAGS = {*tifffile.TIFF.TAG_FILTERED, 254, 282, 283, 296}
 # None, LZW, JPEG, deflate, PackBits, LZMA, zstd.
 _COMPRESSIONS = 1, 5, 7, 8, 32946, 32773, 34925, 50000
 
@@ -182,6 +191,11 @@ def _number(words) -> float | None:
         return float(str(words).strip("\0 "))
     except ValueError:
         return None
+
+
+def _lies_as_it_is(page: tifffile.TiffPage) -> bool:
+    """Whether a page's pixels lie in the file as they are, in one piece."""
+    return page.is_final and page.dataoffsets[0] > 0  # 0: none were ever written
 
 
 def _is_planar(page: tifffile.TiffPage) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 from noise2noise import images, ranges
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS
 from noise2noise.networks import Trained
 from noise2noise.picture import Picture
 from noise2noise.restore import choose_range, restore_picture
@@ -393,8 +394,8 @@ def test_all_channels_of_a_stack_and_any_page_with_numbers_count(project, tmp_pa
         *(project / "infer.py", "gaussian", "small", "--restore", *paths),
         *("--output", tmp_path / "out"),
     )
-    assert "channels.tif (16 pages): each page's range differs" in done.stdout
-    assert "mostly.tif (64 pages): each page's range differs" in done.stdout
+    assert "channels.tif (16 pages): each page's or channel's own range" in done.stdout
+    assert "mostly.tif (64 pages): each page's or channel's own range" in done.stdout
     after = tifffile.imread(tmp_path / "out/mostly.tif")
     assert np.abs(after[20] - parts[20]).max() < 0.2
     assert np.isnan(after[12]).all()
@@ -411,9 +412,48 @@ def test_no_data_is_for_bands_and_training_heeds_it_too(tmp_path):
     tifffile.imwrite(tmp_path / "band.tif", band, extratags=tags)
     parts = training_exposures(tmp_path / "band.tif", 16)
     assert parts[0].span[0] > -200
-    colors = values("uint8", channels=3)[0]
+    colors = values("int16", channels=3)[0]
+    colors[:9], colors[20, 20, 0] = -9999, -9999  # in one channel alone it is a value
     tifffile.imwrite(tmp_path / "rgb.tif", colors, photometric="rgb", extratags=tags)
-    assert images.read_picture(tmp_path / "rgb.tif").nodata is None
+    picture = images.read_picture(tmp_path / "rgb.tif")
+    gone = ranges.unseen(picture.pixels, None, picture.nodata)
+    assert gone[:9].all()
+    assert not gone[9:].any()
+    assert ranges.measure([picture.pixels], picture.nodata)[0] > -8000
+
+
+def test_channels_that_stand_for_themselves_have_ranges_of_their_own(network, tmp_path):
+    """Dim ones too, beside bright ones."""
+    peaks = np.array([100, 4000, 60_000, 500])
+    clean = dead_leaves(np.random.default_rng(3), size=96)[..., :1] / 255 * peaks
+    noise = np.random.default_rng(4).normal(scale=0.1, size=clean.shape) * peaks
+    pixels = np.rint(np.clip(clean + noise, 0, 65535)).astype(np.uint16)
+    write = tifffile.imwrite
+    write(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
+    with images.open_file(tmp_path / "a.tif") as file:
+        _, origin = choose_range(Trained("a", FILTERS["gaussian"], Path()), file)
+        after = restore_picture(network, file.read(), origin)
+    for k, peak in enumerate(peaks):
+        alone = restored(network, pixels[..., k])[..., 0]
+        np.testing.assert_array_equal(after[..., k], alone)
+        assert np.std(after[..., k] - clean[..., k]) < 0.11 * peak
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint16"])
+def test_a_range_wider_than_a_types_ends_at_the_types(dtype):
+    top = np.finfo(dtype).max if dtype[0] == "f" else np.iinfo(dtype).max
+    ends = ranges.from_network(np.float32([-9, 9]), np.zeros(2, dtype), (0, float(top)))
+    assert np.isfinite(ends).all()
+    assert ends[1] == top
+
+
+def test_blank_pixels_of_unsigned_fits_stay(tmp_path):
+    hdu = fits.PrimaryHDU(values("uint16")[0])
+    hdu.header["BLANK"] = -32768
+    hdu.data[:5] = 0
+    hdu.writeto(tmp_path / "a.fits")
+    picture = images.read_picture(tmp_path / "a.fits")
+    assert ranges.unseen(picture.pixels, None, picture.nodata).sum() == 5 * 64
 
 
 def test_a_network_of_8_bit_exposures_measures_deeper_ones():
@@ -421,6 +461,9 @@ def test_a_network_of_8_bit_exposures_measures_deeper_ones():
 
     class Twelve:
         pages, deep, nodata, path = 1, True, None, Path()
+
+        def colors(self):
+            return 1
 
         def read(self, n):
             return Picture(Path(), "TIFF", values("uint16")[0][..., None], 1)
@@ -470,8 +513,21 @@ def odd_files(folder):
     with tifffile.TiffWriter(folder / "raw.tif") as file:
         file.write(one[::2, ::2], subfiletype=1, subifds=1, metadata=None)
         file.write(one, metadata=None)
+    fours = tifffile.TiffWriter(folder / "fours.tif")
+    with fours as file:
+        for page in values("uint8", 2) >> 4:
+            file.write(page, bitspersample=4, metadata=None)
+    with tifffile.TiffWriter(folder / "mask.tif") as file:
+        file.write(one, metadata=None)
+        file.write(one > 900, photometric=4, subfiletype=4, metadata=None)
+    small = Image.fromarray(values("float32")[0])
+    small.save(folder / "two.tif", compression="tiff_adobe_deflate", tiffinfo={317: 2})
+    (folder / "gone.tif").symlink_to("nowhere.tif")
     write(folder / "raw.dng.tif", one, extratags=[(50706, "B", 4, (1, 4, 0, 0), True)])
     return {
+        "fours.tif": "holds 4 bits: save it with 8 or 16",
+        "mask.tif": "holds a mask beside its pictures: save it without",
+        "gone.tif": "does not exist",
         "raw.tif": "camera's raw file: develop it",
         "raw.dng.tif": "camera's raw file: develop it",
         "empty.tif": "empty|no pixels|cannot be read",
