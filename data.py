@@ -99,7 +99,8 @@ class NoisyDataset(keras.utils.PyDataset):
     ):
         super().__init__(**kwargs)
         if isinstance(images, str | Path):
-            images = ImageFiles(find_pictures(Path(images)), min_size=crop_size)
+            paths = find_pictures(Path(images))
+            images = ImageFiles(paths, min_size=crop_size, grey=channels == 1)
         filter = FILTERS[filter] if isinstance(filter, str) else filter
         kind = CameraPairs if filter and filter.name == "camera" else self.kind
         self.pairs = kind(

@@ -12,6 +12,8 @@ same command goes on where it was stopped.
 """
 
 import argparse
+import contextlib
+import os
 import shlex
 import sys
 import time
@@ -69,6 +71,7 @@ def main() -> int:
     args = parse_arguments()
     training, validation, noise_floor = open_images(args)
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
+    os.environ["MPLBACKEND"] = "agg"  # whatever a notebook or a desktop names: it shows nothing
     from model import build_unet, load_unet
     from noise2noise import backend, callbacks, plots
 
@@ -104,7 +107,8 @@ def main() -> int:
         again = "the same command"
         again += ", without --fresh," if args.fresh else ""
         again += f" and with --start-from {args.start_from}," if args.start_moved else ""
-        print(f"{stopped}: {again} goes on from there", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends `| tee` first
+            print(f"{stopped}: {again} goes on from there", flush=True)
         return runs.EXIT_INTERRUPTED
 
     if processes.chief:
@@ -160,8 +164,12 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         if same or runs.was_trained(run_folder(args)):
             vars(args).update({key: kept[key] for key in plan.PLANNED})
             return
+    elif earlier and runs.was_trained(run_folder(args)):
+        begun = earlier["settings"].get("minutes")
+        begun = f"with --minutes {begun:g}" if begun else "without --minutes"
+        raise InputError(f"{run_folder(args)} was begun {begun}: go on so, or --fresh starts over")
     vars(args).update(plan.recipe(args.filter, backend.on_gpu()), epochs=1, steps=plan.TIMED_STEPS)
-    each = 4 * processes.count  # of whose large crops each process takes as many
+    each = 4 * backend.device_count()  # of whose large crops each device takes as many
     args.batch = -(-args.batch // each) * each
 
     def prepare():
@@ -327,6 +335,8 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
             batches.first_batch = run.epoch * args.steps + run.step
             small = small_crop_epochs(args)
             end = args.epochs if run.epoch >= small else small  # Keras wants one size in a fit
+            if run.epoch >= small:  # or its graph is for any size, which rounds otherwise
+                model.make_train_function(force=True)
             model.fit(
                 stream(batches),
                 validation_data=stream(validation_batches),

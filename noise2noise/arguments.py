@@ -49,9 +49,12 @@ def crop_size(text: str) -> int:
 
 
 def existing_file(text: str) -> Path:
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is not a file")
-    return Path(text)
+    try:
+        if Path(text).is_file():
+            return Path(text)
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    raise argparse.ArgumentTypeError(f"{text} is not a file")
 
 
 def plain_name(text: str) -> str:

@@ -26,8 +26,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where models are many
 if not importlib.util.find_spec("tensorflow") and importlib.util.find_spec("jax"):
     os.environ.setdefault("KERAS_BACKEND", "jax")
-with quiet_stderr():  # what it logs before it has read that
-    import keras
+try:
+    with quiet_stderr():  # what it logs before it has read that
+        import keras
+except ValueError as error:
+    raise InputError(f"Keras: {error}") from None
 
 
 STEPS_TOGETHER = 8  # at most, on a GPU
@@ -257,10 +260,10 @@ def distribute(batch_size: int) -> contextlib.AbstractContextManager:
     That is all GPUs of this host, or as many as share a batch equally; on JAX also those of
     the processes joined. Every device has the weights and takes its part of each batch.
     """
+    devices = _devices()
     if keras.backend.backend() == "jax":
         import jax
 
-        devices = jax.devices()
         if jax.process_count() == 1:
             devices = devices[: _sharing(batch_size, len(devices))]
         elif batch_size % len(devices):
@@ -271,11 +274,27 @@ def distribute(batch_size: int) -> contextlib.AbstractContextManager:
     elif keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         devices = devices[: _sharing(batch_size, len(devices))]
         if len(devices) > 1:
             return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
     return contextlib.nullcontext()
+
+
+def device_count() -> int:
+    """Return how many devices a training may share its batches out to, of all processes."""
+    return len(_devices())
+
+
+def _devices() -> list:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.devices()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [None]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from noise2noise.backend import keras
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.filters import Filter
 from noise2noise.ranges import to_8bit
-from noise2noise.runs import CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
+from noise2noise.runs import CHECKPOINT, CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
 from noise2noise.tiles import restore
 
 PSNR_IMAGES = 8
@@ -82,7 +82,8 @@ class AnnealedL0(keras.losses.Loss):
         self.gamma = keras.Variable(2.0, trainable=False, dtype="float32", name="gamma")
 
     def call(self, y_true, y_pred):
-        return keras.ops.power(keras.ops.abs(y_pred - y_true) + 1e-8, self.gamma)
+        powers = keras.ops.power(keras.ops.abs(y_pred - y_true) + 1e-8, self.gamma)
+        return keras.ops.mean(powers, axis=-1)  # one a pixel, as weights are
 
 
 class Annealing(keras.callbacks.Callback):
@@ -228,7 +229,10 @@ class Checkpoint(keras.callbacks.Callback):
                 f"instead of --minutes give the options planned, which {SETTINGS} has, but a lower "
                 "--learning-rate, with --fresh"
             )
+        kept = ""
+        if (self.run.folder / CHECKPOINT).exists():
+            kept = f". The last good checkpoint stays in {self.run.folder}"
         return InputError(
             f"the loss is no longer a number at epoch {self._epoch + 1}, step "
-            f"{step or self.steps}: {way_out}. The last good checkpoint stays in {self.run.folder}"
+            f"{step or self.steps}: {way_out}{kept}"
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from noise2noise.cache import Cache, window
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
-from noise2noise.errors import InputError, read_failure
+from noise2noise.errors import InputError, read_failure, reading
 from noise2noise.files import sha256
 from noise2noise.images import find_pictures, luminance, open_file, read_rgb
 
@@ -120,7 +120,9 @@ def training_images(
         validation = [luminance(image) for image in validation] if grey else validation
         return DeadLeaves(seed, grey), validation
     folder = TRAINING.get(dataset, Path(dataset))
-    if not folder.exists():
+    with reading(folder):
+        there = folder.exists()
+    if not there:
         raise InputError(f"{dataset} is neither {', '.join(NAMES)} nor a folder that exists")
     paths = find_pictures(folder)
     if len(paths) < 2:

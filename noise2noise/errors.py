@@ -42,6 +42,10 @@ def run_main(main: Callable[[], int | None]) -> None:
             raise
         traceback.print_exc()
         code = 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `| tee` that Ctrl-C ended first
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if multi_process and code in {1, 2}:  # in an orderly exit each waits for the others
         sys.stdout.flush()
         sys.stderr.flush()
@@ -56,6 +60,15 @@ class WriteError(InputError):
 def read_failure(path: Path, error: OSError) -> InputError:
     """Return the `InputError` for a file or folder that could not be read."""
     return InputError(f"cannot read {error.filename or path}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the file system says of a path that may not be read into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise read_failure(path, error) from None
 
 
 def write_failure(path: Path, error: OSError) -> WriteError:

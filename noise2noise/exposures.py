@@ -112,8 +112,9 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
         brightness, moved, noise = 0.0, False, []
         for i in range(1, count):
             first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
-            brightness = max(brightness, abs(float(other.mean() / max(first.mean(), 1e-9)) - 1))
-            if abs(other.mean() - first.mean()) > FAR_BRIGHTNESS:
+            means = float(first.mean()), float(other.mean())
+            brightness = max(brightness, abs(means[1] - means[0]) / max(abs(means[0]), 0.01))
+            if abs(means[1] - means[0]) > FAR_BRIGHTNESS:
                 raise InputError(
                     f"{scene.exposures[i]} is much darker or brighter than "
                     f"{scene.exposures[partners[i]]}: "
@@ -306,6 +307,8 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     from skimage.registration import phase_cross_correlation
 
     first, other = first.mean(2), other.mean(2)
+    if not np.ptp(first) and not np.ptp(other):
+        return np.full(2, np.nan)
     # Smoothed, or the noise's own correlation decides; not normalised, for the same reason. Less
     # its surroundings, or a gradient does, which looks alike wherever it is.
     smooth, wide = DETAILS
@@ -319,7 +322,7 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     # Differences of four neighbours hold little but noise: twice its standard deviation.
     noise = np.median(np.abs(np.diff(np.diff(first, axis=0), axis=1))) / 0.6745 / 2
     details = 1 - noise**2 * share / max(a.var(), 1e-12)
-    if agreement < 6 * chance:
+    if agreement < min(6 * chance, 0.9):
         return None if details > 29 / 30 else np.full(2, np.nan)
     if agreement < ALIKE * details:
         return None

@@ -74,7 +74,9 @@ def _poisson_of_levels(levels: np.ndarray, photons: float, rng: np.random.Genera
         size, dtype=np.float32
     )
     log_table -= np.float32(photons / 255) * np.arange(256, dtype=np.float32)[:, None]
-    table = np.cumsum(np.exp(log_table, out=log_table), axis=1, out=log_table).ravel()
+    table = np.cumsum(np.exp(log_table, out=log_table), axis=1, out=log_table)
+    table[table == table[:, -1:]] = 1  # which rounding misses: no number is beyond the last count
+    table = table.ravel()
     uniform = rng.random(levels.shape, dtype=np.float32)
     first = levels * np.intp(size)
     place = first.copy()

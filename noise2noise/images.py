@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from noise2noise import ranges
-from noise2noise.errors import InputError, quiet_stderr
+from noise2noise.errors import InputError, quiet_stderr, reading
 from noise2noise.fits import Fits
 from noise2noise.picture import DECODE_ERRORS, Picture, PictureFile, decoding, encoding
 from noise2noise.tiff import LOST_TAGS, WRITTEN_TAGS, Tiff
@@ -44,14 +44,15 @@ def find_pictures(folder: Path) -> list[Path]:
 
     Raises `InputError` where there is no folder, or no image in it.
     """
-    if not folder.is_dir():
-        kind = "is not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {kind}: name a folder of images")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    with reading(folder):
+        if not folder.is_dir():
+            kind = "is not a folder" if folder.exists() else "does not exist"
+            raise InputError(f"{folder} {kind}: name a folder of images")
+        paths = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
     if not paths:
         raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     return paths

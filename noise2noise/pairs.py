@@ -118,8 +118,11 @@ class NoisyPairs:
 
     def shard(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
         """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
-        large = getattr(self.images, "total", 0) > cache.CACHE_BYTES
-        if not self.window and not (large and len(self.images) >= count):
+        large = self.window or getattr(self.images, "total", 0) > cache.CACHE_BYTES
+        if hasattr(self.images, "__len__"):  # or they are generated
+            # Of so few images most processes would have none.
+            large = large and min(self.window or len(self.images), len(self.images)) >= count
+        if not large:
             return part[i::count]
         # An image serves crops of many batches: no two processes decode, generate or keep one.
         chosen, _ = self._sample_plan(number)

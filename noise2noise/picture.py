@@ -94,7 +94,8 @@ class PictureFile:
 
     `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `alpha`
     whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
-    words. `nodata` is the value that stands for none, where the file names one.
+    words. `nodata` is the value that stands for none, where the file names one. `planes` is whether
+    its colours lie one after the other and may be pages, as tifffile writes three or four of those.
     """
 
     format: str
@@ -102,6 +103,7 @@ class PictureFile:
     pages = 1
     deep = True
     alpha = True
+    planes = False
 
     def __init__(self, path: Path):
         self.path = path

@@ -23,6 +23,7 @@ LEAST_STEPS = 50  # of a training, in all
 MOST_STEPS = 24_000
 EPOCHS = 50  # at most: validation and a checkpoint each
 OVERHEAD = 0.05  # of the time, at most, for the ends of epochs
+LEAST_EPOCHS, MOST_OVERHEAD = 6, 0.2  # or so, that large crops have their share of epochs
 ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given several at once
 SPARE = 0.02  # of the time, for what was not foreseen
 
@@ -124,7 +125,8 @@ def length(seconds: float, step: float, epoch_end: float) -> dict[str, int]:
         Seconds that a step and the end of an epoch take.
     """
     seconds *= 1 - SPARE
-    epochs = int(min(EPOCHS, max(1, OVERHEAD * seconds / max(epoch_end, 1e-3))))
+    ends = seconds / max(epoch_end, 1e-3)
+    epochs = int(min(EPOCHS, max(1, OVERHEAD * ends, min(LEAST_EPOCHS, MOST_OVERHEAD * ends))))
     steps = math.floor((seconds / epochs - epoch_end) / step)
     if steps > 100 * ROUND:
         steps -= steps % ROUND

@@ -289,7 +289,7 @@ def read_settings(folder: Path) -> dict | None:
         contents = json.loads(path.read_text())
         contents["settings"]["filter"]
         return contents
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} cannot be read: --fresh keeps the folder aside") from None

@@ -15,12 +15,13 @@ import numpy as np
 from noise2noise import ranges
 from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
-from noise2noise.errors import InputError
+from noise2noise.errors import InputError, reading
 from noise2noise.images import SUFFIXES, find_pictures, open_file
 from noise2noise.picture import PictureFile
 from noise2noise.ranges import Range
 
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
+ONE_KIND = "give one kind of them"
 MEASURED = 32  # exposures, at most, that the range of their values is measured on
 
 
@@ -54,6 +55,11 @@ def find_exposures(*paths: Path) -> tuple[Exposure, ...]:
     for path in paths:
         with open_file(path) as file:
             pages = [None] if file.pages == 1 else range(file.pages)
+            if file.planes:
+                print(
+                    f"{path} holds one picture in colour, in planes: if they are exposures, write "
+                    "them with tifffile's photometric='minisblack'"
+                )
         found += [Exposure(path, page) for page in pages]
     return tuple(found)
 
@@ -187,8 +193,9 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `deep` whether they have more than 8 bits, `neighbours` how far apart
-    in a scene's order the two exposures of a pair may be; None: the type's, any.
+    the range of their values, `kind` their type, `deep` whether they have more than 8 bits,
+    `neighbours` how far apart in a scene's order the two exposures of a pair may be; None: the
+    type's, any.
 
     Raises
     ------
@@ -205,6 +212,7 @@ class Scenes:
         self.grey = False
         self.span: Range | None = None
         self.deep = False
+        self.kind: np.dtype | None = None
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
         self._min_size = min_size
@@ -273,13 +281,18 @@ class Scenes:
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
         with self._last.open(exposure.path) as file:
-            image = file.read(exposure.page or 0).color
+            picture = file.read(exposure.page or 0)
+            image = picture.pixels[..., :1] if self.grey else picture.color
             missing = ranges.unseen(image, None, file.nodata)
+        if self.kind not in (None, image.dtype):
+            raise InputError(
+                f"{exposure} holds {image.dtype} values, others {self.kind}: {ONE_KIND}"
+            )
         if missing.any():
             if missing.mean() > MAX_MISSING:
                 raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
             image = ranges.fill(image, missing)
-        return np.ascontiguousarray(image[..., :1] if self.grey else image)
+        return np.ascontiguousarray(image)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -309,7 +322,8 @@ def training_scenes(
 
     Without a range given it is measured on some of the exposures to train on.
     """
-    parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
+    with reading(folder):
+        parts = [Scenes(part, crop_size) for part in split(find_scenes(folder))]
     return _seen_alike(parts, span, neighbours)
 
 
@@ -329,7 +343,8 @@ def training_exposures(path: Path, size: int, span: Range | None = None) -> tupl
     InputError
         For a folder without pictures, or too few pixels; it names the file.
     """
-    exposures = find_exposures(*([path] if path.is_file() else find_pictures(path)))
+    with reading(path):
+        exposures = find_exposures(*([path] if path.is_file() else find_pictures(path)))
     scenes = [Scene(str(exposure), (exposure,)) for exposure in exposures]
     alone = len(scenes) == 1
     parts = [Scenes(part, size) for part in ([scenes] * 2 if alone else split(scenes))]
@@ -356,11 +371,11 @@ def _seen_alike(
             kinds[part._cached[n].dtype] = part._exposures[n]
     if len(kinds) > 1:
         (one, first), (other, second) = list(kinds.items())[:2]
-        raise InputError(f"{first} holds {one} values and {second} {other}: give one kind of them")
+        raise InputError(f"{first} holds {one} values and {second} {other}: {ONE_KIND}")
     span = span or ranges.measure(training._cached[n] for n in some)
     (kind,) = kinds
     for part in parts:
-        part.span, part.deep = span, kind != np.uint8
+        part.span, part.kind, part.deep = span, kind, kind != np.uint8
         pixels = [part._cached[n].size for n in range(0, len(part._exposures), step)]
         mean, most = sum(pixels) // len(pixels), max(len(scene.exposures) for scene in part.scenes)
         part.total = kind.itemsize * mean * len(part._exposures)

@@ -42,6 +42,7 @@ class Tiff(PictureFile):
             self.alpha = set(self._first.extrasamples) <= set(ALPHA)
             # ImageJ shows values in false colours by a palette: they are grey all the same.
             self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
+            self.planes = _is_planar(self._first) and self._first.is_shaped and self.pages == 1
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:

@@ -223,6 +223,30 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
         align_exposures(Scenes(find_scenes(folder)), out=lines.append)
 
 
+def test_areas_of_one_value_neither_move_nor_differ(folder):
+    rng = np.random.default_rng(5)
+    for name, area in (("frame", np.s_[:, :100]), ("middle", np.s_[60:590, 60:590])):
+        clean = dead_leaves(rng, size=650) / 1.0
+        clean[area] = -1000  # noise and all cut off at 0
+        for exposure in range(2):
+            expose(folder / f"{name}/{exposure}.png", clean, rng)
+    tiny = dead_leaves(rng, size=32)
+    for exposure in range(2):
+        expose(folder / f"tiny/{exposure}.png", tiny // 2 + 64, rng)
+    lines = []
+    align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert len(warnings) == 2
+    assert all("are at the end of its range" in line for line in warnings)
+
+
+def test_pages_that_were_stored_as_the_planes_of_a_picture_in_colour_are_said(folder, capsys):
+    pages = np.random.default_rng(0).integers(0, 4096, (3, 96, 96)).astype(np.uint16)
+    tifffile.imwrite(folder / "pages.tif", pages, photometric="rgb")
+    find_scenes(folder)
+    assert "pages.tif holds one picture in colour, in planes" in capsys.readouterr().out
+
+
 def test_what_spoils_the_idea_is_refused_and_named(folder):
     shutil.copy(folder / "scene0/0.png", folder / "scene0/same.png")
     with pytest.raises(InputError, match=r"same\.png and .*0\.png are the same picture"):
@@ -494,7 +518,7 @@ def test_a_range_is_measured_on_the_training_and_used_again(stacks, tmp_path):
     assert "neighbours 3 there, 2 now" in one_error_line(done)
 
 
-def test_files_of_two_depths_are_refused(folder):
+def test_files_of_two_depths_are_refused(folder, monkeypatch):
     rng = np.random.default_rng(0)
     for exposure in range(2):
         path = folder / f"eight/{exposure}.tif"
@@ -502,3 +526,8 @@ def test_files_of_two_depths_are_refused(folder):
         tifffile.imwrite(path, rng.integers(0, 256, (96, 96, 3)).astype(np.uint8))
     with pytest.raises(InputError, match=r"holds \w+ values and .* \w+: give one kind"):
         training_scenes(folder, 32)
+    monkeypatch.setattr("noise2noise.scenes.MEASURED", 1)  # others are noticed where they are used
+    (folder / "eight").rename(folder / "scene1b")
+    training, _ = training_scenes(folder, 32)
+    with pytest.raises(InputError, match=r"holds uint8 values, others uint16: give one kind"):
+        [image for scene in training for image in scene]

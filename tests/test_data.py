@@ -64,6 +64,9 @@ def test_workers_that_cannot_keep_all_pictures_share_them_out(pictures, monkeypa
         chosen, _ = pairs._sample_plan(number)
         for i in range(2):
             assert {chosen[crop] % 2 for crop in pairs.shard(number, range(4), i, 2)} <= {i}
+    assert list(pairs.shard(0, range(4), 1, 100)) == [1]  # of which most would have none
+    pairs.window = 1
+    assert list(pairs.shard(0, range(4), 1, 2)) == [1, 3]
     kept = Cache(lambda k: np.zeros(pairs.images.total))
     assert kept[3] is kept[3]  # the last is kept, however large
 

@@ -1,9 +1,19 @@
 """What the filters promise: nothing clipped, nothing quantised, the formula's mean."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from noise2noise.filters import FILTERS, bernoulli, bernoulli_mask, gaussian, poisson, text
+from noise2noise.filters import (
+    FILTERS,
+    _poisson_of_levels,
+    bernoulli,
+    bernoulli_mask,
+    gaussian,
+    poisson,
+    text,
+)
 
 COPIES = 4000
 
@@ -122,6 +132,15 @@ def test_poisson_counts_of_pictures_have_the_poisson_distribution(photons):
         deviation = (seen - expected)[common] / np.sqrt(expected[common])
         assert np.abs(deviation).max() < 5
         assert seen[~common].sum() <= 2 * expected[~common].sum() + 20
+
+
+def test_no_poisson_count_is_beyond_the_last_of_its_table():
+    largest = np.nextafter(np.float32(1), np.float32(0))
+    rng = SimpleNamespace(random=lambda shape, dtype: np.full(shape, largest, dtype))
+    levels = np.arange(256)
+    for photons in np.random.default_rng(0).uniform(1, 60, 50):
+        mean = photons * levels / 255
+        assert (_poisson_of_levels(levels, photons, rng) <= mean + 6 * np.sqrt(mean) + 9).all()
 
 
 def test_poisson_counts_take_any_picture_and_any_light():

@@ -368,7 +368,9 @@ def test_a_folder_of_one_picture_is_refused(tmp_path):
 def test_a_run_folder_that_cannot_be_made_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("")
     done = train("gaussian", pictures, output=tmp_path / "file", check=2)
-    assert str(tmp_path / "file") in one_error_line(done)
+    line = one_error_line(done)
+    assert str(tmp_path / "file") in line
+    assert "runs through a file: name a folder" in line
 
 
 def test_a_lock_that_cannot_be_taken_is_named_for_what_it_is(finished, pictures):
@@ -400,6 +402,7 @@ def test_a_planned_length_takes_the_time_that_is_given():
         took = planned["epochs"] * (planned["steps"] * step + epoch_end)
         assert 0.93 * seconds < took <= seconds
         assert planned["epochs"] == 1 or planned["epochs"] * epoch_end < 0.06 * seconds
+    assert plan.length(200, 0.3, 4.0)["epochs"] == 6  # one of them on large crops
 
 
 def test_longer_trainings_have_more_crops_a_step_not_more_steps():
@@ -467,6 +470,27 @@ def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
     done = call_script("train_model.py", *options, "--crop", "32", check=2)
     assert "--minutes 0.001 is too short here: starting takes" in one_error_line(done)
     assert not list(tmp_path.iterdir())
+
+
+def test_minutes_for_a_run_begun_without_them_are_refused_before_anything_is_timed(
+    finished, pictures
+):
+    options = ("--output-dir", finished.parent, "--minutes", "5")
+    done = call_script("train_model.py", "gaussian", pictures, *options, check=2)
+    assert "was begun without --minutes: go on so" in one_error_line(done)
+
+
+def test_the_l0_loss_heeds_weights_of_pixels():
+    from noise2noise.callbacks import AnnealedL0
+
+    target, output = np.zeros((2, 1, 4, 4, 3), np.float32)
+    output[:, :2] = 1
+    weights = np.ones((1, 4, 4), np.float32)
+    loss = AnnealedL0()
+    assert float(loss(target, output)) == pytest.approx(0.5)
+    assert float(loss(target, output, sample_weight=weights)) == pytest.approx(0.5)
+    weights[:, :2] = 0
+    assert float(loss(target, output, sample_weight=weights)) == pytest.approx(0)
 
 
 def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
