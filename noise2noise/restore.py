@@ -130,13 +130,8 @@ def restore_file(
             picture = file.read(n)
             if picture.pixels.shape[2] > picture.colors and not file.alpha:
                 beyond = True
-            for part in channels(picture):
-                own = own_range(part) if span == EACH else span
-                for row in part.pixels[..., : part.colors]:  # in the memory of a row
-                    gone = int(ranges.unseen(row, None, part.nodata).sum())
-                    missing += gone
-                    if own:
-                        outside += int(ranges.unseen(row, own, part.nodata).sum()) - gone
+            gone, far = count_unseen(picture, span)
+            missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
             pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
             if amount < 1:
@@ -222,6 +217,19 @@ def channels(picture: Picture) -> list[Picture]:
 def own_range(picture: Picture) -> Range | None:
     """Measure a picture's own range."""
     return ranges.measure([picture.pixels[..., : picture.colors]], picture.nodata)
+
+
+def count_unseen(picture: Picture, span: Range | str | None) -> tuple[int, int]:
+    """Return how many values are no numbers, and how many others lie far outside of a range."""
+    missing, outside = 0, 0
+    for part in channels(picture):
+        own = own_range(part) if span == EACH else span
+        for row in part.pixels[..., : part.colors]:  # in the memory of a row
+            gone = int(ranges.unseen(row, None, part.nodata).sum())
+            missing += gone
+            if own:
+                outside += int(ranges.unseen(row, own, part.nodata).sum()) - gone
+    return missing, outside
 
 
 def restore_picture(

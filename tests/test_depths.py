@@ -623,6 +623,9 @@ def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
     done = call_script(*command, "--output", tmp_path / "c", "--range", 100, 5000)
     assert "a.tif (5 pages): range 100 to 5000, given" in done.stdout
     assert (tmp_path / "b/a.tif").read_bytes() != (tmp_path / "c/a.tif").read_bytes()
+    assert "outside" not in done.stdout
+    done = call_script(*command, "--output", tmp_path / "e", "--range", 0, 100)
+    assert f"a.tif: {5 * 48 * 64} values far outside of the range stay" in done.stdout
     done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
     assert "LOW must be below HIGH" in done.stderr
     done = call_script(*command, "--output", tmp_path / "d", "--range", 0, "nan", check=2)
