@@ -76,13 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+", help="of networks")
+    parser.add_argument("--ensemble", action="store_true", help="as infer.py's")
     args = parser.parse_args()
     find_pairs(args.folder)  # before Keras is loaded
     restorers = {}
     for name in args.names:
         (trained,) = find_models(*name.split("-", 1))
-        model = infer.load_model(trained.path)
-        restorers[name] = partial(restore, model, keep_means=True)
+        restorers[name] = partial(restore, infer.load(trained, args.ensemble), keep_means=True)
     restorers |= peers()
     widths = [max(12, len(name)) for name in restorers]
 

@@ -214,7 +214,8 @@ class Filter:
     one, gives the pixels on which a corrupted target says anything at all, and training corrupts
     by it alone, x times the mask. `loss` is what
     `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
-    `zero_mean` leaves a picture's local means as they are.
+    `zero_mean` leaves a picture's local means as they are; `upright` noise is not turned with
+    the crops.
     """
 
     name: str
@@ -227,6 +228,7 @@ class Filter:
     mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
     loss: str = "l2"
     zero_mean: bool = False
+    upright: bool = False
 
 
 FILTERS = {
@@ -237,7 +239,7 @@ FILTERS = {
         # crop would outweigh the rest of its batch in the L2 loss.
         Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
-        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5),
+        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, upright=True),
         # Training draws whole cameras (`camera.draw_camera`), and noise in this range.
         Filter("camera", "a", camera.corrupt, camera.SHOT, 5e-3, 5e-4, 2e-2, zero_mean=True),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),

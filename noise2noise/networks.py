@@ -37,6 +37,11 @@ class Trained:
         """Whether the noise that it was trained for leaves local means as they are."""
         return self.filter is None or self.filter.zero_mean
 
+    @property
+    def upright(self) -> bool:
+        """Whether the noise that it was trained for was never turned."""
+        return self.filter is not None and self.filter.upright
+
 
 def find_models(
     filter: str | None = None,

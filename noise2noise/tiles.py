@@ -1,5 +1,6 @@
 """An image of any size through a network, in overlapping tiles where it is large."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,26 @@ SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the i
 HALO = 160
 STRIP = 64  # rows that are brought to the picture's own values at a time
 MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
+
+
+class Ensemble:
+    """A network whose output is the mean of its outputs for eight views, turned and flipped.
+
+    For `restore`, as the network itself: eight times as long, and some 0.1 dB better (the
+    geometric self-ensemble of Timofte et al., CVPR 2016).
+    """
+
+    def __init__(self, model):
+        self.output_shape, self._model = model.output_shape, model
+
+    def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
+        """Restore float32 (1, height, width, n) to (1, height, width, m)."""
+        total = np.float32(0)
+        for turns, step in itertools.product(range(4), (1, -1)):
+            view = np.rot90(x, turns, (1, 2))[:, :, ::step]
+            output = np.asarray(self._model.predict_on_batch(np.ascontiguousarray(view)))
+            total = total + np.rot90(output[:, :, ::step], -turns, (1, 2))
+        return total / 8
 
 
 def restore(

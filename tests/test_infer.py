@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from conftest import call_script, one_error_line
 from PIL import Image
+from skimage.data import astronaut
 
+from infer import load_model
 from model import build_unet
 from noise2noise.backend import keras
-from noise2noise.metrics import psnr, ssim
+from noise2noise.filters import FILTERS
+from noise2noise.metrics import corrupt_for_score, psnr, ssim
+from noise2noise.networks import PRETRAINED
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import restore
+from noise2noise.tiles import Ensemble, restore
 
 
 def infer(project, *arguments, **options):
@@ -29,10 +33,10 @@ def test_without_bsds300_it_shows_matplotlibs_photo_and_says_so(project, tmp_pat
 
 
 def test_one_model_on_ones_own_picture_of_any_size(project, pictures, tmp_path):
-    done = infer(
-        *(project, "gaussian", "small", "--image", pictures / "7.png", "--output", tmp_path)
-    )
-    assert "7.png, noisy 2" in done.stdout
+    arguments = "gaussian", "small", "--image", pictures / "7.png", "--output", tmp_path
+    restored = [infer(project, *arguments, *more).stdout for more in ((), ("--ensemble",))]
+    assert "7.png, noisy 2" in restored[0]
+    assert restored[0] != restored[1]  # the mean of eight views
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,19 @@ def test_a_score_is_the_protocols(trained, pictures, scored):
 def test_any_size_is_restored(size):
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
     assert restore(build_unet(), image).shape == image.shape
+
+
+def test_an_ensemble_does_not_mind_how_a_picture_is_turned_and_is_better():
+    clean = astronaut()[:224, 160:320]
+    noisy = corrupt_for_score(FILTERS["gaussian"], clean, 0)
+    one = load_model(PRETRAINED / "gaussian-bsds300.keras")
+    eight = Ensemble(one)
+    restored = restore(eight, noisy)
+    for turns, step in ((1, 1), (2, 1), (0, -1), (3, -1)):
+        turned = restore(eight, np.rot90(noisy, turns)[:, ::step])
+        assert np.abs(np.rot90(turned[:, ::step], -turns) - restored).max() < 1e-4
+    scores = [psnr(to_8bit(image), clean) for image in (restored, restore(one, noisy))]
+    assert scores[0] > scores[1] + 0.03
 
 
 def test_scores_agree_with_scikit_image():
@@ -173,6 +190,7 @@ def test_a_bug_in_restoring_keeps_its_traceback_and_is_not_laid_on_the_picture(
         (("--strength", 25), "--strength is one filter's"),
         (("text", "--strength", 25), "--strength must be above 0 and below 1"),
         (("poisson", "--strength", -1), "--strength must be above 0"),
+        (("text", "--ensemble"), "text stands upright"),
         (("--compare",), "are for --restore"),
         (("--restore", "a.png", "--output", "b", "--score"), "leave out --score"),
         (("--image", "a.png", "--score", "kodak"), "leave out --image"),
