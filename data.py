@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise.backend import keras
-from noise2noise.callbacks import middle
 from noise2noise.datasets import ImageFiles
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS, Filter
-from noise2noise.images import find_pictures, read_rgb
+from noise2noise.images import find_pictures, middle, read_rgb
 from noise2noise.pairs import (
     TRAINING,
     VALIDATION,
@@ -27,6 +26,7 @@ from noise2noise.pairs import (
     NoisyPairs,
     SinglePairs,
 )
+from noise2noise.runs import RUNS
 from noise2noise.workers import Workers
 
 SHOWN_SIZE = 512  # pixels on a side of what the filters are shown on, at most
@@ -57,8 +57,8 @@ class NoisyDataset(keras.utils.PyDataset):
     seed : int
     first_batch : int
         Where the stream starts, to go on with a run that was interrupted.
-    repeat : bool
-        For validation: the same `steps` batches again and again, a stream with an end.
+    validation : bool
+        A stream of noise of its own that ends after `steps` batches, the same in each epoch.
     shard : (int, int)
         (i, n): make only the i-th of n equal parts of each batch, for the i-th of n processes.
     workers : int
@@ -89,15 +89,14 @@ class NoisyDataset(keras.utils.PyDataset):
         clean_targets: bool = False,
         seed: int = 0,
         first_batch: int = 0,
-        repeat: bool = False,
+        validation: bool = False,
         shard: tuple[int, int] = (0, 1),
         workers: int = 0,
         channels: int = 3,
         large_from: int | None = None,
         flat_areas: float = 0.0,
-        **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__()
         if isinstance(images, str | Path):
             paths = find_pictures(Path(images))
             images = ImageFiles(paths, min_size=crop_size, grey=channels == 1)
@@ -105,14 +104,14 @@ class NoisyDataset(keras.utils.PyDataset):
         kind = CameraPairs if filter and filter.name == "camera" else self.kind
         self.pairs = kind(
             *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
-            stream=VALIDATION if repeat else TRAINING,
+            stream=VALIDATION if validation else TRAINING,
             channels=channels,
             large_from=large_from,
             flat_areas=flat_areas,
         )
         self.steps = steps
         self.first_batch = first_batch
-        self.repeat = repeat
+        self._ends = validation
         process, processes = shard
         if batch_size % processes:
             raise InputError(f"a batch of {batch_size} cannot be shared by {processes} processes")
@@ -132,7 +131,7 @@ class NoisyDataset(keras.utils.PyDataset):
     @property
     def num_batches(self) -> int | None:
         """What Keras asks for the length; None is a stream without end."""
-        return self.steps if self.repeat else None
+        return self.steps if self._ends else None
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
         try:
@@ -197,7 +196,7 @@ def main() -> None:
         "folder", nargs="?", type=Path, help="of pictures (default: a generated one)"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("filters.png"), help="the figure (%(default)s)"
+        "--output", type=Path, default=RUNS / "filters.png", help="the figure (runs/filters.png)"
     )
     args = parser.parse_args()
     from noise2noise import plots
@@ -205,7 +204,7 @@ def main() -> None:
     if args.folder:
         image = middle(read_rgb(find_pictures(args.folder)[0]), SHOWN_SIZE)
     else:
-        image = dead_leaves(np.random.default_rng(0), size=256)
+        image = dead_leaves(np.random.default_rng(0))
     plots.save_and_show(plots.filter_sheet(image), args.output)
 
 

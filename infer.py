@@ -16,7 +16,7 @@ of the same names and kinds, by the networks for cameras' pictures where none is
 
 import argparse
 import csv
-import re
+import io
 import signal
 import sys
 from pathlib import Path
@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, metrics, runs
-from noise2noise.arguments import finite, share
+from noise2noise.arguments import add_range, check_range, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
-from noise2noise.errors import InputError, WriteError, read_failure, run_main, write_failure
-from noise2noise.files import make_folder
+from noise2noise.errors import InputError, WriteError, read_failure, report, run_main
+from noise2noise.files import make_folder, write_whole
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
@@ -38,7 +38,6 @@ from noise2noise.tiles import Ensemble
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
-UTF8 = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files may be no text
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 
@@ -90,24 +89,19 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="with --restore: save before and after side by side, of a stack the first page",
     )
-    add(
-        "--range",
-        nargs=2,
-        type=finite,
-        metavar=("LOW", "HIGH"),
-        help="with --restore: the values that the network takes for 0 and 1 (default: the "
-        "training's, or measured, where a picture has more than 8 bits)",
+    add_range(
+        parser,
+        "with --restore: the values that the network takes for 0 and 1 (default: the training's, "
+        "or measured, where a picture has more than 8 bits)",
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
-    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)  # -1e3
     args = parser.parse_args()
-    if args.range and args.range[0] >= args.range[1]:
-        parser.error("--range LOW HIGH: LOW must be below HIGH")
+    check_range(parser, args.range)
     if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
         parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
-    if args.ensemble and args.filter in FILTERS and FILTERS[args.filter].upright:
+    if args.ensemble and args.filter in FILTERS and FILTERS[args.filter].oriented:
         parser.error(f"--ensemble turns pictures, and {args.filter} stands upright")
     if args.score is not None and args.image:
         parser.error("--score takes sets and folders of clean pictures: leave out --image")
@@ -144,9 +138,9 @@ def load_model(path: Path, precision: str = "float32"):
 
 
 def load(trained: Trained, ensemble: bool, precision: str = "float32"):
-    """Load a trained network; as an `Ensemble`, where it is used to noise that is turned too."""
+    """Load a trained network; as an `Ensemble`, unless its noise looks otherwise when turned."""
     model = load_model(trained.path, precision)
-    return Ensemble(model) if ensemble and not trained.upright else model
+    return Ensemble(model) if ensemble and not trained.oriented else model
 
 
 def picture_to_show(image: Path | None):
@@ -234,18 +228,16 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
         for row in (COLUMNS, tuple("-" * n for n in widths), *rows)
     ]
     print("\n".join(lines))
-    files = {"scores-each.csv": (EACH_COLUMNS, *each), "scores.csv": (COLUMNS, *rows)}
+    files = {"scores.md": "\n".join(lines) + "\n"}
+    tables = {"scores-each.csv": (EACH_COLUMNS, *each), "scores.csv": (COLUMNS, *rows)}
+    for name, table in tables.items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(table)
+        files[name] = text.getvalue()
     make_folder(folder)
-    try:
-        for name, table in files.items():
-            path = folder / name
-            with path.open("w", newline="", **UTF8) as file:
-                csv.writer(file, lineterminator="\n").writerows(table)
-        path = folder / "scores.md"
-        path.write_text("\n".join(lines) + "\n", **UTF8)
-    except OSError as error:
-        raise write_failure(path, error) from None
-    print(f"saved {folder / 'scores.csv'}, scores-each.csv and {path}")
+    for name, text in files.items():
+        write_whole(folder / name, text.encode(errors="surrogateescape"))  # names may be no text
+    print(f"saved {folder / 'scores.csv'}, scores-each.csv and scores.md")
 
 
 def restore_files(args: argparse.Namespace) -> int:
@@ -287,7 +279,7 @@ def restore_files(args: argparse.Namespace) -> int:
             except WriteError:
                 raise
             except InputError as error:
-                print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+                report(error)
                 failed += 1
                 continue
             if not args.compare and not console.is_interactive:

@@ -25,9 +25,10 @@ from download_BSDS300 import download_BSDS300
 from download_kodak import download_kodak
 from noise2noise import plan, runs
 from noise2noise.arguments import (
+    add_range,
+    check_range,
     crop_size,
     existing_file,
-    finite,
     natural,
     plain_name,
     positive,
@@ -94,8 +95,8 @@ def main() -> int:
     large_from = args.steps * small_crop_epochs(args) if args.large_crops else None
     batches, validation_batches = make_batches(args, training, validation, processes, large_from)
     with backend.distribute(smallest_batch(args)):
-        between = run.step, args.checkpoint_steps or args.steps
-        model = compile_model(args, build, start, run.settings["precision"], *between)
+        stops = run.step, args.checkpoint_steps or args.steps
+        model = compile_model(args, build, start, run.settings["precision"], stops)
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
     took = "this stretch took" if run.epoch or run.step else "this took"
@@ -134,12 +135,13 @@ def main() -> int:
 def open_images(args: argparse.Namespace):
     """Return the training and validation images, and the noise floor of captured exposures.
 
-    Exposures that are all grey make it a grey training.
+    Of real exposures it also sets what they say: `args.channels`, `saw_grey`, `range`, `deep`.
     """
     if args.filter in REAL_NOISE:
-        path, options = Path(args.dataset), (args.crop, args.range, args.neighbours)
-        training, validation, noise_floor = open_exposures(args.filter, path, *options)
-        args.channels = 1 if training.grey else 3
+        training, validation, noise_floor = open_exposures(
+            args.filter, Path(args.dataset), args.crop, args.range, args.neighbours
+        )
+        args.channels, args.saw_grey = 1 if training.grey else 3, 1 in training.colors
         args.range, args.deep = training.span, training.deep
         return training, validation, noise_floor
     try:
@@ -173,9 +175,8 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     args.batch = -(-args.batch // each) * each
 
     def prepare():
-        sets = args, training, validation, processes
-        batches, validation_batches = make_batches(*sets)
-        large_batches, _ = make_batches(*sets, large_from=0)
+        batches, validation_batches = make_batches(args, training, validation, processes)
+        large_batches, _ = make_batches(args, training, validation, processes, large_from=0)
         with backend.distribute(smallest_batch(args)):
             model = compile_model(args, build, None, choose_precision(args, earlier))
         at_end = clean_psnr(args, build, validation)
@@ -234,18 +235,22 @@ def make_batches(args: argparse.Namespace, training, validation, processes, larg
     from data import CapturedDataset, NoisyDataset, SingleDataset
     from noise2noise import backend
 
-    workers = backend.default_workers() if args.workers is None else args.workers
-    size = {"batch_size": args.batch, "crop_size": args.crop, "channels": args.channels}
-    size["shard"] = processes.index, processes.count
-    steps = {"steps": args.steps, "seed": args.seed, "workers": workers, "large_from": large_from}
-    validation_steps = {"steps": -(-VALIDATION_CROPS // args.batch), "repeat": True}
-    if args.filter in REAL_NOISE:
-        make = CapturedDataset if args.filter == CAPTURED else SingleDataset
-    else:
-        size |= {"filter": args.filter, "clean_targets": args.clean_targets}
-        steps["flat_areas"] = args.flat_areas
-        make = NoisyDataset
-    return make(training, **size, **steps), make(validation, **size, **validation_steps)
+    make = {CAPTURED: CapturedDataset, SINGLE: SingleDataset}.get(args.filter, NoisyDataset)
+    options = {"batch_size": args.batch, "crop_size": args.crop, "channels": args.channels}
+    options["shard"] = processes.index, processes.count
+    if args.filter not in REAL_NOISE:
+        options |= {"filter": args.filter, "clean_targets": args.clean_targets}
+    batches = make(
+        training,
+        **options,
+        steps=args.steps,
+        seed=args.seed,
+        workers=backend.default_workers() if args.workers is None else args.workers,
+        large_from=large_from,
+        flat_areas=args.flat_areas,
+    )
+    steps = -(-VALIDATION_CROPS // args.batch)
+    return batches, make(validation, **options, steps=steps, validation=True)
 
 
 def small_crop_epochs(args: argparse.Namespace) -> int:
@@ -261,10 +266,10 @@ def smallest_batch(args: argparse.Namespace) -> int:
     return args.batch // 4 if args.large_crops else args.batch
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, *between: int):
+def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, stops=()):
     """Build the network, with the weights of the network `start` if there is one; compile it.
 
-    Steps that go to a GPU together end at each epoch's end, and `between` so many.
+    A GPU is given several steps at once: their number divides an epoch's, and all of `stops`.
     """
     from model import start_from
     from noise2noise import backend, callbacks
@@ -298,7 +303,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         loss=callbacks.AnnealedL0() if annealed else losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
-        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *between),
+        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *stops),
     )
     return model
 
@@ -388,12 +393,11 @@ def usage(args: argparse.Namespace, run: runs.Run) -> str:
 
 def run_settings(args: argparse.Namespace, precision: str, backend_name: str) -> dict:
     """What determines a run's result, to the bit on one machine."""
-    keys = "filter clean_targets loss epochs steps batch crop learning_rate schedule clip_norm seed"
-    keys += " optimizer grey neighbours minutes large_crops flat_areas"
+    keys = ["filter", "clean_targets", "loss", "crop", "seed", "grey", "neighbours", "minutes"]
     known = args.dataset in NAMES
     return {
         "dataset": args.dataset if known else str(Path(args.dataset).resolve()),
-        **{key: getattr(args, key) for key in keys.split()},
+        **{key: getattr(args, key) for key in (*keys, *plan.PLANNED)},
         "start_from": args.start_sha256,
         "range": args.range and list(args.range),
         "precision": precision,
@@ -409,7 +413,7 @@ def what_was_trained(args: argparse.Namespace) -> dict:
         "filter": args.filter,
         "loss": args.loss,
         "clean_targets": args.clean_targets,
-        "grey": args.channels == 1 or args.filter in ("camera", *REAL_NOISE),
+        "grey": args.saw_grey,
         "trained_on": sorted(set(seen)),
         "range": args.range and list(args.range),
         "deep": args.deep,
@@ -508,13 +512,10 @@ def parse_arguments() -> argparse.Namespace:
         help="captured: pairs of exposures at most N apart in their order, such as frames of a "
         "stack in which something moves (default: any)",
     )
-    add(
-        "--range",
-        nargs=2,
-        type=finite,
-        metavar=("LOW", "HIGH"),
-        help="captured, single: the values that the network takes for 0 and 1 (default: of 8 bits "
-        "0 to 255, of more as measured)",
+    add_range(
+        parser,
+        "captured, single: the values that the network takes for 0 and 1 (default: of 8 bits 0 to "
+        "255, of more as measured)",
     )
     add("--clean-targets", action="store_true", help="train on clean targets, to compare with")
     add(
@@ -569,8 +570,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"{args.filter} is grey by itself where all exposures are: leave --grey out")
     if args.filter not in REAL_NOISE and args.range:
         parser.error(f"--range is for {' and '.join(REAL_NOISE)}")
-    if args.range and args.range[0] >= args.range[1]:
-        parser.error("--range LOW HIGH: LOW must be below HIGH")
+    check_range(parser, args.range)
     if args.large_crops and args.batch % 4:
         parser.error("--large-crops takes a quarter of --batch, which must be a multiple of 4")
     if args.flat_areas and not plan.paints(args.filter):
@@ -578,8 +578,9 @@ def parse_arguments() -> argparse.Namespace:
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
     args.channels = 1 if args.grey else 3  # the network's n and m
-    args.start_moved = False  # by --fresh
-    args.deep = False  # as clean pictures are seen
+    # What others find out: open_images of real exposures, main of --start-from, open_run.
+    args.deep, args.saw_grey = False, args.grey or args.filter == "camera"
+    args.start_sha256, args.trained_before, args.start_moved = None, {}, False
     args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
     return args

@@ -97,7 +97,7 @@ def expect(model) -> dict[str, np.ndarray]:
 
 
 def before_and_after(model, noisy: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    picture = Picture(Path(), "PNG", noisy, noisy.shape[2])
+    picture = Picture(Path(), noisy, noisy.shape[2])
     return metrics.psnr(noisy, true), metrics.psnr(restore_picture(model, picture), true)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 from noise2noise.tiles import SIZE_MULTIPLE
@@ -32,6 +33,17 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is no finite number")
     return value
+
+
+def add_range(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add the option --range LOW HIGH, whose numbers may be negative."""
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)  # -1e3
+    parser.add_argument("--range", nargs=2, type=finite, metavar=("LOW", "HIGH"), help=help)
+
+
+def check_range(parser: argparse.ArgumentParser, span: list[float] | None) -> None:
+    if span and span[0] >= span[1]:
+        parser.error("--range LOW HIGH: LOW must be below HIGH")
 
 
 def share(text: str) -> float:

@@ -22,15 +22,15 @@ from pathlib import Path
 from noise2noise import errors
 from noise2noise.errors import InputError, quiet_stderr, run_main
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it logs later, errors included
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where models are many
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow logs later, errors too
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # which warns of many models
 if not importlib.util.find_spec("tensorflow") and importlib.util.find_spec("jax"):
     os.environ.setdefault("KERAS_BACKEND", "jax")
 try:
-    with quiet_stderr():  # what it logs before it has read that
+    with quiet_stderr():  # what TensorFlow logs before it has read that
         import keras
-except ValueError as error:
-    raise InputError(f"Keras: {error}") from None
+except (ImportError, ValueError) as error:  # no `run_main` is around the scripts' own imports
+    sys.exit(errors.report(InputError(f"Keras: {error}")))
 
 
 STEPS_TOGETHER = 8  # at most, on a GPU

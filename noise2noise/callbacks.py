@@ -12,6 +12,7 @@ from noise2noise import backend, metrics
 from noise2noise.backend import keras
 from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.filters import Filter
+from noise2noise.images import middle
 from noise2noise.ranges import to_8bit
 from noise2noise.runs import CHECKPOINT, CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
 from noise2noise.tiles import restore
@@ -95,12 +96,6 @@ class Annealing(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._loss.gamma.assign(2 * (1 - int(self._optimizer.iterations) / self._total))
-
-
-def middle(image: np.ndarray, size: int) -> np.ndarray:
-    """Cut the middle `size` pixels of an image, or all it has if it has fewer."""
-    top, left = (max(0, (n - size) // 2) for n in image.shape[:2])
-    return image[top : top + size, left : left + size]
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:

@@ -15,8 +15,8 @@ from noise2noise.files import sha256
 from noise2noise.images import find_pictures, luminance, open_file, read_rgb
 
 NAMES = ("kodak", "bsds300", "deadleaves")
-CAPTURED = "captured"
 # They stand where a filter does: real exposures, of which there is no clean picture.
+CAPTURED = "captured"
 SINGLE = "single"
 REAL_NOISE = CAPTURED, SINGLE
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -127,7 +127,7 @@ def training_images(
     paths = find_pictures(folder)
     if len(paths) < 2:
         raise InputError(
-            f"{folder} holds one image: one to train on and one to validate with, "
+            f"{folder} holds one picture: one to train on and one to validate with, "
             "at least, are needed"
         )
     training, validation = split(paths)
@@ -147,7 +147,11 @@ def scored_paths(dataset: str) -> list[Path]:
         paths = find_pictures(folder)
     except InputError:
         paths = []
-    if len(paths) != count:
+    if len(paths) > count:
+        raise InputError(
+            f"{folder} holds {len(paths)} pictures, the set has {count}: move the others elsewhere"
+        )
+    if len(paths) < count:
         raise InputError(
             f"{folder} holds {len(paths)} of the set's {count} pictures: run python {script}"
         )

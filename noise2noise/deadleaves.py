@@ -45,7 +45,7 @@ def dead_leaves(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
 
 
 def _radii(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Draw enough radii of density r^-3 to cover the square about three times."""
+    """Draw enough radii of density r^-3 for four times the square's area, some of it outside."""
     high = RADII[1] ** (1 - EXPONENT)
     smallest = 2 ** rng.uniform(0, 2)  # some pictures have little fine detail, as photographs do
     low = (RADII[0] * smallest) ** (1 - EXPONENT)

@@ -1,6 +1,5 @@
 """Fetch a file so that it is there whole and verified, or not there; for both downloads."""
 
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +9,8 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from noise2noise.errors import InputError, write_failure
+from noise2noise.errors import InputError
+from noise2noise.files import whole
 
 TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
 RETRY_DELAYS = (0.5, 1.0, 2.0)  # seconds before the second, third and fourth try
@@ -39,14 +39,11 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], max_bytes: int) -
     InputError
         One line with the address or the file, and what to do.
     """
-    # Another process may fetch it too, maybe on another machine with the same disk.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with whole(path) as part:
         for delay in (*RETRY_DELAYS, None):
             try:
                 _stream(url, part, path.name, max_bytes)
                 check(part)
-                part.replace(path)
                 return
             except (requests.RequestException, WrongContents) as error:
                 reason, retry = _reason(error)
@@ -57,10 +54,6 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], max_bytes: int) -
                 )
             print(f"{url}: {reason}; trying again in {delay:g} s", file=sys.stderr)
             time.sleep(delay)
-    except OSError as error:
-        raise write_failure(path, error) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _stream(url: str, part: Path, name: str, max_bytes: int) -> None:

@@ -32,8 +32,14 @@ def run_main(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except InputError as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
-        code = 2
+        code = report(error)
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # `| head` has read enough
+            code = 141  # as of a process that SIGPIPE ended
+        else:
+            raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -44,13 +50,19 @@ def run_main(main: Callable[[], int | None]) -> None:
         code = 1
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # of `| tee` that Ctrl-C ended first
+    except BrokenPipeError:  # of `| head`, or `| tee` that Ctrl-C ended first
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if multi_process and code in {1, 2}:  # in an orderly exit each waits for the others
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def report(error: InputError) -> int:
+    """Print an error's one line; return the exit code that goes with it."""
+    print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+    return 2
 
 
 class WriteError(InputError):

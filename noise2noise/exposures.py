@@ -13,8 +13,9 @@ import numpy as np
 
 from noise2noise.datasets import CAPTURED
 from noise2noise.errors import InputError
+from noise2noise.images import middle
 from noise2noise.ranges import Range, to_network
-from noise2noise.scenes import Scenes, training_exposures, training_scenes
+from noise2noise.scenes import Scene, Scenes, training_exposures, training_scenes
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
 FAR_BRIGHTNESS = 0.25  # difference of the means, of the range, from which they are refused
@@ -57,7 +58,7 @@ def open_exposures(
     return training, validation, None
 
 
-def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
+def align_exposures(scenes: Scenes, purpose: str = "training", out=print) -> float:
     """Align the exposures of each scene, measure them against each other, say what was found.
 
     They are shifted by whole pixels and cut to what they share: to interpolate would make the
@@ -68,7 +69,7 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
 
     Parameters
     ----------
-    kind : str
+    purpose : str
         What the scenes are for, said with each.
 
     Returns
@@ -85,25 +86,11 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
     """
     floors = []
     for number, scene in enumerate(scenes.scenes):
-        digests = {}
-        for exposure, image in zip(scene.exposures, scenes[number], strict=True):
-            twin = digests.setdefault(hashlib.sha256(image.tobytes()).digest(), exposure)
-            if twin is not exposure:
-                raise InputError(f"{exposure} and {twin} are the same picture: remove one of them")
+        _refuse_twins(scene, scenes[number])
         count = len(scene.exposures)
         # What each is paired with in training: the one before it, or any, so the first.
         partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
-        shifts, farthest = np.zeros((count, 2)), np.nan
-        for i in range(1, count):
-            pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
-            shift = _middle_shift(*pair)
-            if shift is None or np.hypot(*shift) > FAR:
-                raise InputError(
-                    f"{scene.exposures[partners[i]]} and {scene.exposures[i]} do not show the same "
-                    f"scene, or are shifted by more than {FAR:g} pixels: align them, or remove one"
-                )
-            farthest = np.fmax(farthest, np.hypot(*shift))
-            shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)
+        shifts, farthest = _shifts(scenes, number, partners)
         whole = np.rint(shifts).astype(int)
         if whole.any():
             scenes.align(number, whole)
@@ -133,7 +120,7 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
                 found = f"shift {farthest:.1f} pixels"
                 found += f", aligned but for {left:.1f}" if whole.any() else ""
             out(
-                f"{kind} scene {scene.name}: {count} exposures, brightness within "
+                f"{purpose} scene {scene.name}: {count} exposures, brightness within "
                 f"{brightness:.1%}, {found}, noise {255 * floors[-1] ** 0.5:.1f}/255"
             )
         if brightness > MAX_BRIGHTNESS:
@@ -148,6 +135,36 @@ def align_exposures(scenes: Scenes, kind: str = "training", out=print) -> float:
             )
         _warn_of_clipping(f"an exposure of {scene.name}", clipped, out)
     return float(np.mean(floors))
+
+
+def _refuse_twins(scene: Scene, images: Sequence[np.ndarray]) -> None:
+    """Raise `InputError` where two exposures are the same."""
+    digests = {}
+    for exposure, image in zip(scene.exposures, images, strict=True):
+        twin = digests.setdefault(hashlib.sha256(image.tobytes()).digest(), exposure)
+        if twin is not exposure:
+            raise InputError(f"{exposure} and {twin} are the same picture: remove one of them")
+
+
+def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarray, float]:
+    """Measure each exposure of a scene against its partner.
+
+    Returns (exposures, 2), pixels down and to the right of the first, and the largest distance
+    from a partner: NaN where all is too flat to measure. Raises `InputError` for other scenes.
+    """
+    exposures = scenes.scenes[number].exposures
+    shifts, farthest = np.zeros((len(exposures), 2)), np.nan
+    for i in range(1, len(exposures)):
+        pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
+        shift = _middle_shift(*pair)
+        if shift is None or np.hypot(*shift) > FAR:
+            raise InputError(
+                f"{exposures[partners[i]]} and {exposures[i]} do not show the same scene, or are "
+                f"shifted by more than {FAR:g} pixels: align them, or remove one"
+            )
+        farthest = np.fmax(farthest, np.hypot(*shift))
+        shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)
+    return shifts, farthest
 
 
 def _warn_of_clipping(name: str, clipped: float, out) -> None:
@@ -252,8 +269,8 @@ def _clipped(image: np.ndarray) -> float:
     In files of more than 8 bits these may be the image's own ends: 12 bits end at 4095. There
     the lowest value counts where it is more frequent than the next one: few photons are no fault.
     """
-    deep = image.dtype.itemsize > 1
-    low, high = (image.min(), image.max()) if deep else (0, np.iinfo(image.dtype).max)
+    deep = image.dtype != np.uint8
+    low, high = (image.min(), image.max()) if deep else (0, 255)
     if low == high:
         return 0.0
     black, white = (float(np.mean(image == end)) for end in (low, high))
@@ -264,17 +281,13 @@ def _clipped(image: np.ndarray) -> float:
 
 def _middle_shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     """Return `_shift` of the middles of two exposures, measured again where it is large."""
-    shift = _shift(_middle(first), _middle(other))
+    shift = _shift(*(middle(image, MEASURED_SIZE) for image in (first, other)))
     if shift is None or not np.hypot(*shift) > 0.5:  # or NaN
         return shift
     # The borders, which show something else, drew it towards 0.
-    left = _shift(*map(_middle, _overlap(first, other, shift)))
+    shared = _overlap(first, other, shift)
+    left = _shift(*(middle(image, MEASURED_SIZE) for image in shared))
     return shift if left is None or np.isnan(left).any() else np.rint(shift) + left
-
-
-def _middle(image: np.ndarray) -> np.ndarray:
-    top, left = (max(0, (n - MEASURED_SIZE) // 2) for n in image.shape[:2])
-    return image[top : top + MEASURED_SIZE, left : left + MEASURED_SIZE]
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

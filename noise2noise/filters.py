@@ -28,13 +28,13 @@ def gaussian(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nd
 
     Parameters
     ----------
-    image : float32 (height, width, 3) in [0, 1]
+    image : float32 (height, width, channels) in [0, 1]
     sigma : float
         Standard deviation in units of 8-bit grey levels.
 
     Returns
     -------
-    float32 (height, width, 3), any value; its mean is `image`.
+    float32 (height, width, channels), any value; its mean is `image`.
     """
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     noise *= np.float32(sigma / 255)
@@ -47,13 +47,13 @@ def poisson(image: np.ndarray, photons: float, rng: np.random.Generator) -> np.n
 
     Parameters
     ----------
-    image : float32 (height, width, 3) in [0, 1]
+    image : float32 (height, width, channels) in [0, 1]
     photons : float > 0
         The paper's lambda: the mean count where the image is 1.
 
     Returns
     -------
-    float32 (height, width, 3), 0 or more, unbounded above; its mean is `image`.
+    float32 (height, width, channels), 0 or more, unbounded above; its mean is `image`.
     """
     levels = np.rint(image * 255).astype(np.uint8)
     if photons <= TABLED_PHOTONS and np.array_equal(levels / np.float32(255), image):
@@ -109,13 +109,13 @@ def bernoulli(image: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarr
 
     Parameters
     ----------
-    image : float32 (height, width, 3) in [0, 1]
+    image : float32 (height, width, channels) in [0, 1]
     p : float in [0, 1]
         Probability that a pixel is lost.
 
     Returns
     -------
-    float32 (height, width, 3) in [0, 1]
+    float32 (height, width, channels) in [0, 1]
     """
     return image * bernoulli_mask(image.shape, p, rng)
 
@@ -193,13 +193,13 @@ def impulse(image: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray
 
     Parameters
     ----------
-    image : float32 (height, width, 3) in [0, 1]
+    image : float32 (height, width, channels) in [0, 1]
     p : float in [0, 1]
         Probability that a pixel is replaced, all channels at once, by U([0, 1]^3).
 
     Returns
     -------
-    float32 (height, width, 3) in [0, 1]
+    float32 (height, width, channels) in [0, 1]
     """
     replaced = rng.random((*image.shape[:2], 1), dtype=np.float32) < p
     return np.where(replaced, rng.random(image.shape, dtype=np.float32), image)
@@ -214,8 +214,8 @@ class Filter:
     one, gives the pixels on which a corrupted target says anything at all, and training corrupts
     by it alone, x times the mask. `loss` is what
     `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
-    `zero_mean` leaves a picture's local means as they are; `upright` noise is not turned with
-    the crops.
+    `zero_mean` leaves a picture's local means as they are; `oriented` noise looks otherwise when
+    it is turned.
     """
 
     name: str
@@ -228,7 +228,7 @@ class Filter:
     mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
     loss: str = "l2"
     zero_mean: bool = False
-    upright: bool = False
+    oriented: bool = False
 
 
 FILTERS = {
@@ -239,7 +239,7 @@ FILTERS = {
         # crop would outweigh the rest of its batch in the L2 loss.
         Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
-        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, upright=True),
+        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, oriented=True),
         # Training draws whole cameras (`camera.draw_camera`), and noise in this range.
         Filter("camera", "a", camera.corrupt, camera.SHOT, 5e-3, 5e-4, 2e-2, zero_mean=True),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),

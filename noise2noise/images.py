@@ -25,13 +25,12 @@ from noise2noise.tiff import LOST_TAGS, WRITTEN_TAGS, Tiff
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # or it refuses long texts
 
 LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
-FITS_SUFFIXES = (".fits", ".fit", ".fts")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".exr", ".hdr")
-SUFFIXES += FITS_SUFFIXES
+SUFFIXES += (".fits", ".fit", ".fts")
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 KEPT_PNG_CHUNKS += (b"cICP", b"mDCV", b"cLLI")  # colours of HDR
-# Resolution, and what else a TIFF says of its picture rather than of its bytes is kept. These say
-# what Pillow writes anew: JPEG's tables and reference values.
+# TIFF tags that Pillow writes anew (sizes, offsets, JPEG's tables), so they are not copied; the
+# resolution is.
 ANEW_TIFF_TAGS = {*WRITTEN_TAGS, 347, *range(512, 522), *range(529, 533)} - {282, 283, 296}
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP and AVIF
@@ -40,21 +39,21 @@ PLAIN_MODES = "L", "LA", "RGB", "RGBA"
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the folder's image files in order of their names, sub-folders not included.
+    """Return the folder's pictures in order of their names, sub-folders not included.
 
-    Raises `InputError` where there is no folder, or no image in it.
+    Raises `InputError` where there is no folder, or no picture in it.
     """
     with reading(folder):
         if not folder.is_dir():
             kind = "is not a folder" if folder.exists() else "does not exist"
-            raise InputError(f"{folder} {kind}: name a folder of images")
+            raise InputError(f"{folder} {kind}: name a folder of pictures")
         paths = sorted(
             path
             for path in folder.iterdir()
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
         )
     if not paths:
-        raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder} holds no picture ({', '.join(SUFFIXES)})")
     return paths
 
 
@@ -404,6 +403,12 @@ def _avif_depth(path: Path) -> int:
 
 def _squeezed(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def middle(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the middle `size` pixels of an image, or all it has if it has fewer."""
+    top, left = (max(0, (n - size) // 2) for n in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
 def luminance(image: np.ndarray) -> np.ndarray:

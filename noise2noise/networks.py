@@ -38,9 +38,9 @@ class Trained:
         return self.filter is None or self.filter.zero_mean
 
     @property
-    def upright(self) -> bool:
-        """Whether the noise that it was trained for was never turned."""
-        return self.filter is not None and self.filter.upright
+    def oriented(self) -> bool:
+        """Whether the noise that it was trained for looks otherwise when it is turned."""
+        return self.filter is not None and self.filter.oriented
 
 
 def find_models(

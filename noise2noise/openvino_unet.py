@@ -47,7 +47,7 @@ def _gpu() -> bool:
         return False
     from noise2noise import backend
 
-    return bool(backend._gpus())
+    return backend.on_gpu()
 
 
 @functools.cache

@@ -253,6 +253,5 @@ class CameraPairs(NoisyPairs):
         (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
         noise = camera.draw_noise(shot, input_rng)
         target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
-        return *camera.two_exposures(
-            *(scene, size, shot, noise, target_noise, input_rng, target_rng)
-        ), 1
+        pair = camera.two_exposures(scene, size, shot, noise, target_noise, input_rng, target_rng)
+        return *pair, 1

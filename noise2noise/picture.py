@@ -51,7 +51,6 @@ class Picture:
     """
 
     path: Path
-    format: str
     pixels: np.ndarray
     colors: int
     nodata: float | None = None
@@ -134,7 +133,7 @@ class PictureFile:
             raise InputError(f"{self.path} holds {pixels.dtype} values: save it with real numbers")
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-        return Picture(self.path, self.format, pixels, self.colors(n), self.nodata)
+        return Picture(self.path, pixels, self.colors(n), self.nodata)
 
     def _pixels(self, n: int) -> np.ndarray:
         raise NotImplementedError
@@ -177,4 +176,4 @@ def _reason(error: BaseException) -> str:
 def unreadable(path: Path, error: BaseException) -> InputError:
     """Return the one line for what a library raised on a file."""
     reason = _reason(error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
-    return InputError(f"{path} cannot be read as an image ({reason}): mend or remove it")
+    return InputError(f"{path} cannot be read as a picture ({reason}): mend or remove it")

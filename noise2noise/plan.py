@@ -43,7 +43,7 @@ def by_timing(
     minutes: float,
     started: float,
     prepare: Callable[[], tuple],
-    agree: Callable[[int], int] = lambda number: number,
+    agree: Callable[[int], int],
 ) -> dict[str, int]:
     """Time some steps of a training; return the `length` of one that ends in time.
 

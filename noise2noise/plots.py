@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from noise2noise.errors import write_failure
-from noise2noise.files import make_folder
+from noise2noise.files import make_folder, write_whole
 from noise2noise.filters import FILTERS
 
 plt.rcParams["text.parse_math"] = False  # names of files may hold dollars
@@ -22,10 +21,7 @@ def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     make_folder(path.parent)
     encoded = io.BytesIO()  # of a full disk Pillow's encoder would say nothing
     figure.savefig(encoded, dpi=100 if figure.get_figheight() > TALL else 150)
-    try:
-        path.write_bytes(encoded.getbuffer())
-    except OSError as error:
-        raise write_failure(path, error) from None
+    write_whole(path, encoded.getbuffer())
     print(f"saved {path}")
     if show and plt.get_backend().lower() not in ("agg", "pdf", "svg", "ps", "cairo"):
         plt.show()

@@ -15,7 +15,7 @@ from noise2noise.images import SUFFIXES
 from noise2noise.networks import Trained
 from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
-from noise2noise.tiles import MAX_TILE, restore
+from noise2noise.tiles import restore
 
 EACH = "each page's or channel's own"  # range: measured
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
@@ -32,12 +32,12 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
-            inside = [path for path in _below(given) if not is_hidden(path.relative_to(given))]
+            inside = [path for path in _below(given) if not _is_hidden(path.relative_to(given))]
             if given.resolve() in resolved.parents:
                 inside = [path for path in inside if resolved not in path.resolve().parents]
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
             if not pictures:
-                raise InputError(f"{given} holds no image ({', '.join(SUFFIXES)})")
+                raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
             if others := sorted(set(inside) - set(pictures)):
                 print(f"left out {len(others)} files of other kinds: {others[0]}, ...")
             sources = [(path, path.relative_to(given)) for path in pictures]
@@ -77,7 +77,7 @@ def _fail(error: OSError):
     raise error
 
 
-def is_hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     """Whether the name of a relative path, or of a folder that it runs through, has a dot first."""
     return any(part.startswith(".") for part in path.parts)
 
@@ -254,8 +254,10 @@ def restore_picture(
         span = own_range(picture)
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
-    options = MAX_TILE, advance, span, keep_means, picture.nodata
-    return picture.with_color(restore(model, color, *options))
+    restored = restore(
+        model, color, advance=advance, span=span, keep_means=keep_means, nodata=picture.nodata
+    )
+    return picture.with_color(restored)
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:

@@ -101,39 +101,8 @@ def find_scenes(folder: Path) -> list[Scene]:
             f"{folder} holds a/, b/ and {', '.join(sorted(set(names) - {'a', 'b'}))}/: move "
             "what is no scene elsewhere, or give every scene a sub-folder of its own"
         )
-    if names == ["a", "b"]:
-        names = [{path.name: path for path in find_pictures(sub)} for sub in subfolders]
-        alone = sorted(set(names[0]) ^ set(names[1]))
-        if alone:
-            raise InputError(
-                f"{folder}/a and {folder}/b must hold files of the same names: "
-                f"{alone[0]} is in one of them only"
-            )
-        scenes = []
-        for name in names[0]:
-            a, b = (find_exposures(names[side][name]) for side in (0, 1))
-            if len(a) != len(b):
-                raise InputError(
-                    f"{a[0].path} has {len(a)} pages and {b[0].path} {len(b)}: they must be pairs"
-                )
-            pages = [""] if len(a) == 1 else [f", page {n + 1}" for n in range(len(a))]
-            scenes += [Scene(name + page, pair) for page, *pair in zip(pages, a, b, strict=True)]
-    else:
-        inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
-        inside = {path: find_exposures(path) for path in sorted(inside)}
-        scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
-        if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
-            print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
-        for sub in subfolders:
-            inner = [path.name for path in sub.iterdir() if path.is_dir()]
-            if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
-                raise InputError(
-                    f"{sub} holds sub-folders, not exposures: name {sub}, or move them"
-                )
-            if not any(path.is_file() for path in sub.iterdir()):
-                print(f"{sub} is empty and left out")
-                continue
-            scenes.append(Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))))
+    paired = names == ["a", "b"]
+    scenes = _pairs(*subfolders) if paired else _stacks_and_folders(folder, subfolders)
     for scene in scenes:
         if len(scene.exposures) < 2:
             raise InputError(
@@ -148,6 +117,44 @@ def find_scenes(folder: Path) -> list[Scene]:
             f"({', '.join(SUFFIXES)}), or a/ and b/ with files of the same names"
         )
     return sorted(scenes, key=lambda scene: scene.name.lower())
+
+
+def _pairs(first: Path, second: Path) -> list[Scene]:
+    """Return the scenes of two folders: each file of one and its namesake in the other."""
+    sides = [{path.name: path for path in find_pictures(side)} for side in (first, second)]
+    if alone := sorted(set(sides[0]) ^ set(sides[1])):
+        raise InputError(
+            f"{first} and {second} must hold files of the same names: "
+            f"{alone[0]} is in one of them only"
+        )
+    scenes = []
+    for name in sides[0]:
+        a, b = (find_exposures(side[name]) for side in sides)
+        if len(a) != len(b):
+            raise InputError(
+                f"{a[0].path} has {len(a)} pages and {b[0].path} {len(b)}: they must be pairs"
+            )
+        pages = [""] if len(a) == 1 else [f", page {n + 1}" for n in range(len(a))]
+        scenes += [Scene(name + page, pair) for page, *pair in zip(pages, a, b, strict=True)]
+    return scenes
+
+
+def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
+    """Return a scene for each stack in a folder, and for each sub-folder of exposures."""
+    inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
+    inside = {path: find_exposures(path) for path in sorted(inside)}
+    scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
+    if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
+        print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
+    for sub in subfolders:
+        inner = [path.name for path in sub.iterdir() if path.is_dir()]
+        if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
+            raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
+        if not any(path.is_file() for path in sub.iterdir()):
+            print(f"{sub} is empty and left out")
+            continue
+        scenes.append(Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))))
+    return scenes
 
 
 def _halves(path: Path, pages: tuple[Exposure, ...]) -> list[Scene]:
@@ -193,7 +200,7 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `kind` their type, `deep` whether they have more than 8 bits,
+    the range of their values, `dtype` their type, `deep` whether they have more than 8 bits,
     `neighbours` how far apart in a scene's order the two exposures of a pair may be; None: the
     type's, any.
 
@@ -212,7 +219,7 @@ class Scenes:
         self.grey = False
         self.span: Range | None = None
         self.deep = False
-        self.kind: np.dtype | None = None
+        self.dtype: np.dtype | None = None
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
         self._min_size = min_size
@@ -284,9 +291,9 @@ class Scenes:
             picture = file.read(exposure.page or 0)
             image = picture.pixels[..., :1] if self.grey else picture.color
             missing = ranges.unseen(image, None, file.nodata)
-        if self.kind not in (None, image.dtype):
+        if self.dtype not in (None, image.dtype):
             raise InputError(
-                f"{exposure} holds {image.dtype} values, others {self.kind}: {ONE_KIND}"
+                f"{exposure} holds {image.dtype} values, others {self.dtype}: {ONE_KIND}"
             )
         if missing.any():
             if missing.mean() > MAX_MISSING:
@@ -365,20 +372,20 @@ def _seen_alike(
         part.grey, part.neighbours = grey, neighbours
     step = -(-len(training._exposures) // MEASURED)
     some = range(0, len(training._exposures), step)
-    kinds = {}
+    dtypes = {}
     for part in parts:
         for n in range(0, len(part._exposures), step):
-            kinds[part._cached[n].dtype] = part._exposures[n]
-    if len(kinds) > 1:
-        (one, first), (other, second) = list(kinds.items())[:2]
+            dtypes[part._cached[n].dtype] = part._exposures[n]
+    if len(dtypes) > 1:
+        (one, first), (other, second) = list(dtypes.items())[:2]
         raise InputError(f"{first} holds {one} values and {second} {other}: {ONE_KIND}")
     span = span or ranges.measure(training._cached[n] for n in some)
-    (kind,) = kinds
+    (dtype,) = dtypes
     for part in parts:
-        part.span, part.kind, part.deep = span, kind, kind != np.uint8
+        part.span, part.dtype, part.deep = span, dtype, dtype != np.uint8
         pixels = [part._cached[n].size for n in range(0, len(part._exposures), step)]
         mean, most = sum(pixels) // len(pixels), max(len(scene.exposures) for scene in part.scenes)
-        part.total = kind.itemsize * mean * len(part._exposures)
-        largest = kind.itemsize * max(pixels) * most
+        part.total = dtype.itemsize * mean * len(part._exposures)
+        largest = dtype.itemsize * max(pixels) * most
         part.window, part.crops_per_image = window(part.total, largest, most * mean)
     return tuple(parts)

@@ -14,7 +14,7 @@ from noise2noise.picture import PictureFile, decoding, encoding
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it finds odd
 BIG = 2**32 - 2**25  # bytes that a TIFF whose offsets have 32 bits holds for sure
 SUB_IFDS = 330
-# Folders of their own.
+# Tags that point to directories of their own (IFDs), which are not copied.
 LOST_TAGS = {SUB_IFDS: "smaller copies", 34665: "EXIF", 34853: "GPS position"}
 DNG_VERSION, NODATA = 50706, 42113  # of raw files; GDAL's, a number in words
 WHITE_IS_ZERO, RGB, PALETTE, MASK, CMYK = 0, 2, 3, 4, 5

@@ -83,12 +83,6 @@ def restore(
         a range, of the image's type.
     """
     height, width, channels = image.shape
-    if model.output_shape[-1] == 1 < channels:
-        parts = (image[..., k : k + 1] for k in range(channels))
-        share = advance and (lambda n: advance(n / channels))
-        options = max_tile, share, span, keep_means, nodata
-        parts = [restore(model, part, *options) for part in parts]
-        return np.concatenate(parts, axis=2)
     floats = span is None and image.dtype.kind == "f"
     result = np.empty(image.shape, np.float32 if floats else image.dtype)
     means = LocalMeans(image.shape) if keep_means else None
@@ -110,7 +104,7 @@ def restore(
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
             ]
-            restored[part] = np.asarray(model.predict_on_batch(seen[None]))[0][kept]
+            restored[part] = _predict(model, seen)[kept]
             if means:
                 seen[unseen] = ranges.LIMITS[1]  # which does not count
                 at_ends = tile[kept] == black, tile[kept] == white
@@ -131,6 +125,13 @@ def restore(
             result[strip] = np.where(unseen, values, restored) if unseen.any() else restored
         waiting, done = waiting[known - done :], known
     return result
+
+
+def _predict(model, seen: np.ndarray) -> np.ndarray:
+    """Put a tile through a network; one for grey images takes its channels one by one."""
+    alone = model.output_shape[-1] == 1 < seen.shape[-1]
+    parts = np.split(seen, seen.shape[-1], axis=2) if alone else [seen]
+    return np.concatenate([np.asarray(model.predict_on_batch(p[None]))[0] for p in parts], axis=2)
 
 
 def _ends(dtype: np.dtype, span: Range | None) -> tuple[float, float]:

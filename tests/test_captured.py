@@ -16,7 +16,7 @@ from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
-from noise2noise.exposures import align_exposures, warn_of_jpeg
+from noise2noise.exposures import MAX_CLIPPED, _clipped, align_exposures, warn_of_jpeg
 from noise2noise.images import open_file, read_picture
 from noise2noise.runs import read_training
 from noise2noise.scenes import Scenes, find_scenes, training_scenes
@@ -294,6 +294,12 @@ def test_no_shift_is_measured_where_a_picture_holds_none(folder):
     assert not any(line.startswith("warning") for line in lines)
 
 
+def test_zero_is_no_end_of_signed_values():
+    image = np.rint(np.random.default_rng(0).normal(scale=3, size=(64, 64, 1)))
+    assert _clipped(image.astype(np.int8)) < MAX_CLIPPED
+    assert _clipped(image.clip(0).astype(np.uint8)) > 0.4
+
+
 @pytest.mark.parametrize("end", ["black", "white"])
 def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end):
     rng = np.random.default_rng(2)
@@ -327,18 +333,20 @@ def test_a_range_given_for_exposures_of_8_bits_is_used_again_to_restore(tmp_path
             path = tmp_path / f"dim/{scene}/{exposure}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noisy.astype(np.uint8)).save(path)
-    sizes = ("--epochs", 1, "--steps", 1, "--batch", 4, "--crop", 32, "--range", 0, 60)
+    sizes = ("--epochs", 1, "--steps", 1, "--batch", 4, "--crop", 32, "--range", "-1e-3", "6e1")
     command = ("train_model.py", "captured", tmp_path / "dim", *sizes)
     call_script(*command, "--output-dir", tmp_path / "r")
-    one, deep = tmp_path / "dim/0/0.png", tmp_path / "deep.tif"
+    one, deep, grey = tmp_path / "dim/0/0.png", tmp_path / "deep.tif", tmp_path / "grey.png"
+    Image.open(one).convert("L").save(grey)
     tifffile.imwrite(deep, np.asarray(Image.open(one)).astype(np.uint16) * 100)
     done = call_script(
         *("infer.py", "captured", "dim", "--models", tmp_path / "r", "--output", tmp_path / "o"),
-        *("--restore", one, deep),
+        *("--restore", one, deep, grey),
         check=2,
     )
-    assert f"{one}: range 0 to 60, that of the training" in done.stdout
-    assert f"values of {deep} are not like those of 0 to 60" in one_error_line(done)
+    assert f"{grey} is grey, and captured-dim, trained on colour only, does little" in done.stdout
+    assert f"{one}: range -0.001 to 60, that of the training" in done.stdout
+    assert f"values of {deep} are not like those of -0.001 to 60" in one_error_line(done)
 
 
 def test_scenes_too_large_to_keep_are_decoded_once_for_many_crops(folder, monkeypatch):

@@ -180,7 +180,7 @@ def test_a_batch_can_be_made_again_by_any_thread_in_any_order(pictures):
 
 
 def test_keras_is_given_the_batches_in_order_without_a_thread_to_wait_for(pictures):
-    training, validation = batches(pictures, "bernoulli"), batches(pictures, repeat=True)
+    training, validation = batches(pictures, "bernoulli"), batches(pictures, validation=True)
     for dataset in (training, validation):
         made = backend.stream(dataset)
         assert made.options().autotune.enabled is False
@@ -259,7 +259,7 @@ def test_a_process_that_fails_says_so(pictures, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "3.png").write_bytes((pictures / "3.png").read_bytes()[:5000])
     dataset = batches(tmp_path, workers=2)
-    with pytest.raises(InputError, match=r"3\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"3\.png cannot be read as a picture"):
         for i in range(2, 20):
             dataset[i]
     dataset = batches(pictures, workers=2)
@@ -399,7 +399,7 @@ def test_a_large_folders_pictures_are_checked_when_they_are_used(large):
     large[3].write_bytes(b"no image at all")
     Image.new("RGB", (31, 32)).save(large[5])
     images = ImageFiles(large, min_size=32)
-    with pytest.raises(InputError, match=r"003\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"003\.png cannot be read as a picture"):
         images[3]
     with pytest.raises(InputError, match=r"005\.png has 31 x 32 pixels, fewer than .* 32"):
         images[5]
@@ -408,7 +408,9 @@ def test_a_large_folders_pictures_are_checked_when_they_are_used(large):
 def test_validation_shares_no_noise_with_trainings_first_batch(tmp_path):
     for name in "ab":
         Image.new("RGB", (64, 64), "grey").save(tmp_path / f"{name}.png")
-    training, validation = (batches(tmp_path, repeat=repeat)[0] for repeat in (False, True))
+    training, validation = (
+        batches(tmp_path, validation=validation)[0] for validation in (False, True)
+    )
     fields = [
         [(crop - 128 / 255).ravel() for array in batch for crop in array]
         for batch in (training, validation)
@@ -528,7 +530,7 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation):
 def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
     with pytest.raises(InputError, match="nowhere does not exist"):
         find_pictures(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="holds no image"):
+    with pytest.raises(InputError, match="holds no picture"):
         find_pictures(tmp_path)
     with pytest.raises(InputError, match=r"0\.png is not a folder"):
         find_pictures(pictures / "0.png")
@@ -539,7 +541,7 @@ def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
 @pytest.mark.parametrize("contents", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_image_is_named(tmp_path, contents):
     (tmp_path / "broken.png").write_bytes(contents)
-    with pytest.raises(InputError, match=r"broken\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"broken\.png cannot be read as a picture"):
         ImageFiles(find_pictures(tmp_path))
 
 
@@ -552,7 +554,7 @@ def test_a_truncated_picture_ends_the_training_with_one_line(tmp_path, pictures)
         *("--output-dir", tmp_path / "runs"),
         check=2,
     )
-    assert "3.png cannot be read as an image" in one_error_line(done)
+    assert "3.png cannot be read as a picture" in one_error_line(done)
 
 
 def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bounds(monkeypatch):

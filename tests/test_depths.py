@@ -227,7 +227,7 @@ def network():
 def restored(network, pixels, span=None):
     """Restore (height, width) or (height, width, 3) values of any kind as `infer.py` does."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    picture = Picture(Path(), "TIFF", pixels, pixels.shape[2])
+    picture = Picture(Path(), pixels, pixels.shape[2])
     return restore_picture(network, picture, span or ranges.measure([pixels]))
 
 
@@ -265,7 +265,7 @@ def test_what_a_geographic_file_has_for_no_data_stays_and_never_spreads(network,
     pixels = (clean + np.random.default_rng(4).normal(scale=100, size=clean.shape)).astype(dtype)
     whole = restored(network, pixels)
     pixels[40:60, :30] = np.dtype(dtype).type(words)
-    picture = Picture(Path(), "TIFF", pixels[..., None], 1, float(words))
+    picture = Picture(Path(), pixels[..., None], 1, float(words))
     span = ranges.measure([picture.pixels], picture.nodata)
     assert -600 < span[0] < span[1] < 3000
     after = restore_picture(network, picture, span)
@@ -422,6 +422,24 @@ def test_no_data_is_for_bands_and_training_heeds_it_too(tmp_path):
     assert ranges.measure([picture.pixels], picture.nodata)[0] > -8000
 
 
+def test_a_network_of_grey_pictures_takes_a_colours_no_data_for_a_value_too():
+    pixels = np.random.default_rng(0).integers(50, 200, (64, 64, 3)).astype(np.uint8)
+    pixels[:8], pixels[20:30, 20:30, 0] = 0, 0
+    restored = restore_picture(Constant(), Picture(Path(), pixels, 3, 0.0), keep_means=False)
+    assert (restored[:8] == 0).all()  # no data
+    assert (restored[8:] == 51).all()  # a colour without red
+
+
+class Constant:
+    """A network for grey images that makes everything 0.2."""
+
+    output_shape = None, None, None, 1
+
+    def predict_on_batch(self, x):
+        assert x.shape[-1] == 1
+        return np.full_like(x, 0.2)
+
+
 def test_channels_that_stand_for_themselves_have_ranges_of_their_own(network, tmp_path):
     """Dim ones too, beside bright ones."""
     peaks = np.array([100, 4000, 60_000, 500])
@@ -466,7 +484,7 @@ def test_a_network_of_8_bit_exposures_measures_deeper_ones():
             return 1
 
         def read(self, n):
-            return Picture(Path(), "TIFF", values("uint16")[0][..., None], 1)
+            return Picture(Path(), values("uint16")[0][..., None], 1)
 
     span, origin = choose_range(trained, Twelve())
     assert origin == "measured"
@@ -656,8 +674,10 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
     monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
     monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: (trained, trained))
     arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
-    arguments |= {"overwrite": False, "compare": False, "amount": 1}
+    arguments |= {"overwrite": False, "compare": False, "amount": 1, "ensemble": False}
     arguments |= {"filter": "single", "dataset": None, "models": []}
+    import rich.progress  # noqa: F401, lest its import is counted
+
     tracemalloc.start()
     assert infer.restore_files(argparse.Namespace(**arguments)) == 0
     peak = tracemalloc.get_traced_memory()[1]

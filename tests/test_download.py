@@ -341,7 +341,7 @@ def test_ctrl_c_in_the_middle_of_an_answer(tmp_path, script):
         )
         try:
             assert sent.wait(30)
-            assert list(folder.rglob(".*.part"))
+            assert list(folder.rglob(".part-*"))
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=30)
         finally:

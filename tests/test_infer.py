@@ -126,6 +126,10 @@ def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):
         assert "download_kodak.py" in line
         kodak.mkdir(parents=True, exist_ok=True)
         shutil.copy(pictures / "7.png", kodak)  # as an interrupted download leaves it
+    for number in range(24):  # and 7.png once more
+        shutil.copy(pictures / "7.png", kodak / f"kodim{number}.png")
+    line = one_error_line(infer(project, "--score", "kodak", check=2))
+    assert "move the others elsewhere" in line
     shutil.rmtree(kodak)
 
 

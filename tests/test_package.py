@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 
@@ -45,3 +46,35 @@ def test_what_needs_no_network_starts_without_keras():
     loaded = set(json.loads(done.stdout))
     assert "noise2noise.pairs" in loaded
     assert not loaded & {"keras", "tensorflow", "jax"}
+
+
+@pytest.mark.parametrize(("name", "broken"), [("theano", "numpy"), ("jax", "jax")])
+def test_a_back_end_that_cannot_be_used_is_one_line(tmp_path, name, broken):
+    (tmp_path / f"{broken}.py").write_text(f"raise ImportError('{name} is broken')")
+    path = {"PYTHONPATH": str(tmp_path)} if name == broken else {}
+    done = subprocess.run(
+        [sys.executable, "data.py", "--output", tmp_path / "filters.png"],
+        cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": name} | path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("data.py: error: Keras: ")
+    assert name in line
+
+
+def test_a_reader_that_has_read_enough_ends_a_script_without_a_word():
+    script = "print('a', flush=True); [print('b', flush=True) for _ in range(10**6)]"
+    script = f"from noise2noise.errors import run_main; run_main(lambda: exec({script!r}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"a\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141

@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import REPOSITORY, SMALL, call_script, one_error_line, run_script, weights_bytes
 
+from noise2noise.files import PART
 from noise2noise.runs import CHECKPOINT, EXIT_INTERRUPTED, PREVIOUS
 
 LONG = ("--epochs", "2000", "--steps", "4", "--batch", "2", "--crop", "32", "--name", "run")
@@ -132,7 +133,7 @@ def test_a_full_disk_is_named_and_the_earlier_checkpoint_goes_on(pictures, run):
     assert "MB free" in line
     assert "Traceback" not in errors
     assert {name: (run / name).read_bytes() for name in before} == before
-    assert not list(run.glob(f".*{CHECKPOINT}.part"))
+    assert not list(run.glob(f"{PART}*"))
     code, output, errors = go_on(pictures, run)
     assert code == EXIT_INTERRUPTED, errors
     assert "going on at epoch" in output

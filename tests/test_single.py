@@ -224,7 +224,7 @@ def test_what_single_cannot_be_trained_on_says_so(tmp_path):
     done = call_script("train_model.py", "single", tmp_path, "--clean-targets", check=2)
     assert "single has no clean targets" in done.stderr
     line = one_error_line(call_script("train_model.py", "single", tmp_path, check=2))
-    assert "holds no image" in line
+    assert "holds no picture" in line
     line = one_error_line(call_script("train_model.py", "single", tmp_path / "no", check=2))
     assert "does not exist" in line
     places(tmp_path, (100, 200), count=2)

@@ -252,7 +252,7 @@ def test_a_run_in_which_nothing_was_trained_takes_other_settings_and_pictures(
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[: len(whole) // 2])
     failed = train("gaussian", folder, sizes=ONE_EPOCH, output=tmp_path / "runs", check=2)
-    assert f"{damaged} cannot be read as an image" in one_error_line(failed)
+    assert f"{damaged} cannot be read as a picture" in one_error_line(failed)
     damaged.unlink()
     options = ("--seed", "1")
     train("gaussian", folder, *options, sizes=ONE_EPOCH, output=tmp_path / "runs")
@@ -362,7 +362,7 @@ def test_help_answers_at_once():
 def test_a_folder_of_one_picture_is_refused(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "only.png")
     line = one_error_line(call_script("train_model.py", "gaussian", tmp_path, check=2))
-    assert "holds one image" in line
+    assert "holds one picture" in line
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(pictures, tmp_path):
@@ -417,7 +417,7 @@ def test_a_damaged_picture_ends_the_planning_in_one_line(pictures, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-900])
     options = ("--crop", "32", "--minutes", "1", "--output-dir", tmp_path / "runs")
     failed = call_script("train_model.py", "gaussian", folder, *options, check=2)
-    assert f"{damaged} cannot be read as an image" in one_error_line(failed)
+    assert f"{damaged} cannot be read as a picture" in one_error_line(failed)
 
 
 def test_a_plan_is_for_what_it_was_timed_with(pictures, tmp_path, monkeypatch):
