@@ -17,6 +17,7 @@ of the same names and kinds, by the networks for cameras' pictures where none is
 import argparse
 import csv
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ from noise2noise.tiles import Ensemble
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
+LONGEST_NAME = 251  # bytes, with .png behind it
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
 
 
@@ -240,6 +242,12 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
     print(f"saved {folder / 'scores.csv'}, scores-each.csv and scores.md")
 
 
+def figure_path(path: Path) -> Path:
+    """Return a picture's name with .png behind it; of one that is too long for that, its end."""
+    fits = len(os.fsencode(path.name)) <= LONGEST_NAME
+    return path.with_name(f"{path.name if fits else path.name[-60:]}.png")
+
+
 def restore_files(args: argparse.Namespace) -> int:
     """Restore noisy pictures to files of the same names in --output; 2 if any failed.
 
@@ -272,7 +280,7 @@ def restore_files(args: argparse.Namespace) -> int:
                     if trained not in models:
                         models[trained] = load(trained, args.ensemble, "auto")
                     model = models[trained]
-                    figure = figures and figures / f"{target.relative_to(args.output)}.png"
+                    figure = figures and figure_path(figures / target.relative_to(args.output))
                     restore_file(
                         model, trained, file, target, progress, args.range, args.amount, figure
                     )

@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import (
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from noise2noise import ranges
 from noise2noise.errors import InputError, quiet_stderr, reading
@@ -35,6 +42,11 @@ ANEW_TIFF_TAGS = {*WRITTEN_TAGS, 347, *range(512, 522), *range(529, 533)} - {282
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP and AVIF
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
+XMP_TELLS_OF = {  # what follows a JPEG's picture, or is in segments of its own
+    b"MotionPhoto": "a motion photo's video",
+    b"MicroVideo": "a motion photo's video",
+    b"HasExtendedXMP": "extended XMP",
+}
 PLAIN_MODES = "L", "LA", "RGB", "RGBA"
 
 
@@ -61,7 +73,14 @@ def open_picture(path: Path) -> Image.Image:
     """Open a picture with Pillow and check its header, without decoding it; errors name it."""
     with decoding(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata beside sound pixels, large sizes
-        image = Image.open(path)
+        try:
+            image = Image.open(path)
+        except UnidentifiedImageError:
+            if path.suffix.lower() in SUFFIXES:
+                raise
+            raise InputError(
+                f"{path} is of no kind that is read here ({', '.join(SUFFIXES)}): convert it"
+            ) from None
     if image.format == "TIFF":
         image.filename = ""  # lest Pillow maps the file, where it mistakes the sides of turned ones
     return image
@@ -198,7 +217,7 @@ class Eight(PictureFile):
         if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
             self.lost.append("CMYK became RGB")
-        elif source.mode in ("1", "P", "PA"):
+        elif source.mode in ("1", "P", "PA") and self.format != "GIF":
             self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
         elif source.mode not in PLAIN_MODES:
             self.lost.append(f"{source.mode} became RGB")
@@ -214,6 +233,9 @@ class Eight(PictureFile):
             if len(options.get("exif", b"")) > MOST_EXIF:
                 options.pop("exif")
                 self.lost.append("EXIF left out")
+            for word, what in XMP_TELLS_OF.items():
+                if word in options.get("xmp", b""):
+                    self.lost.append(f"{what} left out")
             # What photo agencies say of a picture: caption, copyright.
             iptc = [data for name, data in getattr(source, "applist", ()) if name == "APP13"]
             options["extra"] = b"".join(
@@ -222,6 +244,7 @@ class Eight(PictureFile):
         elif self.format == "WEBP":
             pixel_chunk = re.search(rb"VP8[ L]", self.path.read_bytes())  # VP8L: lossless
             options["lossless"] = pixel_chunk[0] == b"VP8L"
+            options["exact"] = True  # colours where alpha is 0
         elif self.format == "TIFF":
             options.pop("exif", None)
             compression = source.info.get("compression", "raw")
@@ -251,8 +274,8 @@ class Png(Eight):
     def __init__(self, path: Path):
         super().__init__(path)
         with path.open("rb") as file:
-            depth, self._kind = file.read(26)[24:]  # as IHDR has them
-        self.deep = depth == 16
+            self._depth, self._kind = file.read(26)[24:]  # as IHDR has them
+        self.deep = self._depth == 16
 
     def colors(self, n: int = 0) -> int:
         return 3 if self._kind & 2 else 1
@@ -271,6 +294,8 @@ class Png(Eight):
             _write("png", target, spec, pixels)
         else:
             super().write(target, [pixels])
+            if self._kind == 0 and 1 < self._depth < 8:
+                self.lost.append(f"{self._depth} bits became 8")
         encoded = target.read_bytes()
         if encoded[-8:-4] != b"IEND":
             raise _full(target)

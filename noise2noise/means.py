@@ -20,6 +20,27 @@ REACH = (WINDOW + 2) * BLOCK  # pixels
 CUT_OFF = 0.01  # share of values at an end of their type, from which the mean is that bound
 
 
+def bound(restored: np.ndarray, noisy: np.ndarray) -> None:
+    """Keep restored values, in place, within the least and greatest noisy ones around them.
+
+    Those of an 8x8 block and the blocks that touch it: beside what is brighter than all that it
+    has seen, a lamp or a star, a network digs holes. Both are contiguous (height, width,
+    channels), with sides that are multiples of `BLOCK`.
+    """
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    height, width, channels = noisy.shape
+    rows = noisy.reshape(height // BLOCK, BLOCK, width * channels)  # whole ones are quick to take
+    parts = restored.reshape(rows.shape)
+
+    def around(of_block, of_blocks):
+        blocks = of_block(rows, axis=1).reshape(-1, width // BLOCK, BLOCK, channels)
+        blocks = of_blocks(of_block(blocks, axis=2), (3, 3, 1))
+        return blocks.repeat(BLOCK, axis=1).reshape(-1, 1, width * channels)
+
+    np.clip(parts, around(np.min, minimum_filter), around(np.max, maximum_filter), out=parts)
+
+
 class LocalMeans:
     """The mean difference of a noisy image of some shape and the restored one, around each pixel.
 

@@ -100,11 +100,11 @@ def by_timing(
     left = 60 * minutes - (time.monotonic() - started) - starting
     planned = length(left, step, epoch_end)
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:
-        shortest = 60 * minutes - left + LEAST_STEPS * step + epoch_end
-        enough = math.ceil(1.2 * shortest / 60)
+        before = 60 * minutes - left
+        enough = math.ceil(1.2 * (before + LEAST_STEPS * step + epoch_end) / 60)
         raise InputError(
-            f"--minutes {minutes:g} is too short here: starting takes {starting:.0f} seconds, "
-            f"a step {step:.2g}; --minutes {enough} is enough"
+            f"--minutes {minutes:g} is too short here: planning and starting take {before:.0f} "
+            f"seconds, a step {step:.2g}; --minutes {enough} is enough"
         )
     return planned
 

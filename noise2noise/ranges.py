@@ -4,7 +4,8 @@ Networks see about [0, 1]. Of 8-bit pictures that is the file's range, of deeper
 12 bits in a 16-bit file, photons, degrees. A range is (low, high), in the picture's own units, or
 None for that of its type: 0 to the largest integer, or to 1 for floats. What lies far outside,
 hot and dead pixels and stars, stays as it is, and so does what is no number: the network sees the
-nearest value in its place.
+nearest value in its place. Restoring shows the network `SHOWN` only, since brighter stars than it
+has ever seen make it dig holes beside them.
 """
 
 import math
@@ -17,7 +18,9 @@ Range = tuple[float, float]
 PERCENTILES = 0.1, 99.5  # of the values, taken for 0 and 1: hot pixels and stars do not count
 USED = 0.25  # share of its type's range from which on a picture keeps that
 LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise within the range
+SHOWN = -0.1, 1.1  # what a network is shown of that: what is beyond, it adds to its output
 HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
+WIDE = 0.1  # share of a measured range
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
 
@@ -60,6 +63,23 @@ def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None)
         return True
     low, middle, high = np.percentile(seen, (5, 50, 95))
     return LIMITS[0] < low and high < LIMITS[1] and -0.05 < middle < 1.05 and np.ptp(seen) > 0.01
+
+
+def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | None) -> str:
+    """Return what to say where few bright values make a range in which the others' noise is lost.
+
+    That is where 95% of the values lie in its lowest tenth; "" where they do not.
+    """
+    if span is None:
+        return ""
+    low, high = span
+    most = np.percentile(np.concatenate([s[~unseen(s, None, nodata)] for s in images]), 95)
+    if most > low + WIDE * (high - low):
+        return ""
+    return (
+        f"; 95% of the values are below {most:g}: --range {low:g} {2 * most - low:g} would restore "
+        "those better, and leave what is brighter"
+    )
 
 
 def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:

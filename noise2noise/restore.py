@@ -34,12 +34,15 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
         if given.is_dir():
             inside = [path for path in _below(given) if not _is_hidden(path.relative_to(given))]
             if given.resolve() in resolved.parents:
-                inside = [path for path in inside if resolved not in path.resolve().parents]
+                outside = [path for path in inside if resolved not in path.resolve().parents]
+                if len(outside) < len(inside):
+                    print(f"{output} is in {given}: what is there is taken for restored before")
+                inside = outside
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
             if not pictures:
                 raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
             if others := sorted(set(inside) - set(pictures)):
-                print(f"left out {len(others)} files of other kinds: {others[0]}, ...")
+                print(f"left out what is no picture ({len(others)} in all): {others[0]}")
             sources = [(path, path.relative_to(given)) for path in pictures]
         for path, name in sources:
             target = output / name
@@ -159,6 +162,12 @@ def restore_file(
             "and stars, or what a wider --range LOW HIGH would restore",
             flush=True,
         )
+    if file.planes:
+        print(
+            f"{file.path}: its planes are taken for colours (and alpha); if they are exposures, "
+            "write them with tifffile's photometric='minisblack'",
+            flush=True,
+        )
     if beyond:
         file.lost.append("channels beyond red, green and blue stay as they are")
     if file.lost:
@@ -192,6 +201,12 @@ def choose_range(
             )
         return learned, "that of the training"
     if trained.filter is None and trained.deep and values[0].dtype.kind == "u":
+        top = float(np.iinfo(values[0].dtype).max)
+        if not ranges.fits(values, (0.0, top), file.nodata):
+            raise InputError(
+                f"the values of {file.path} are not like those of 0 to {top:g} that {trained.name} "
+                "was trained on: give theirs with --range"
+            )
         return None, ""
     if file.colors() not in (1, 3):
         return None, EACH
@@ -201,7 +216,8 @@ def choose_range(
         return None, EACH
     if not widths and values[0].dtype.kind == "f" and file.pages > 1:  # others may hold numbers
         return None, EACH
-    return ranges.measure(values, file.nodata), "measured"
+    span = ranges.measure(values, file.nodata)
+    return span, f"measured{ranges.wide_hint(values, span, file.nodata)}"
 
 
 def channels(picture: Picture) -> list[Picture]:

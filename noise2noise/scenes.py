@@ -229,13 +229,18 @@ class Scenes:
         self._cached = Cache(self._read)
         self._last = LastFile()
         for scene in self.scenes:
-            sizes = {}
+            sizes, colors = {}, set()
             for path in scene.paths:
                 with self._last.open(path) as file:
                     for exposure in scene.exposures:
                         if exposure.path == path:
                             sizes[exposure] = file.size(exposure.page or 0)
-                            self.colors.add(file.colors(exposure.page or 0))
+                            colors.add(file.colors(exposure.page or 0))
+                self.colors |= colors
+                if colors == {1, 3}:
+                    raise InputError(
+                        f"exposures of {scene.name} are grey and in colour: give them of one kind"
+                    )
                 if others := self.colors - {1, 3}:
                     raise InputError(
                         f"{path} has {others.pop()} channels, neither grey nor RGB: save each "

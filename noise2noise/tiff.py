@@ -137,9 +137,9 @@ class Tiff(PictureFile):
         """Write compressed or tiled pages, each with the tags of its own."""
         tif = self._file
         raw = sum(self._page(n).nbytes for n in range(self.pages))
-        with tifffile.TiffWriter(
-            target, bigtiff=tif.is_bigtiff or raw > BIG, byteorder=tif.byteorder
-        ) as writer:
+        options = {"bigtiff": tif.is_bigtiff or raw > BIG, "byteorder": tif.byteorder}
+        # Or it would write OME's XML anew where the file's name says OME.
+        with tifffile.TiffWriter(target, **options, ome=False) as writer:
             for n, pixels in enumerate(pages):
                 page = self._page(n)
                 compression, predictor = page.compression, page.predictor

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from noise2noise import ranges
-from noise2noise.means import REACH, LocalMeans
+from noise2noise.means import REACH, LocalMeans, bound
 from noise2noise.ranges import Range
 
 SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the image five times
@@ -99,12 +99,16 @@ def restore(
             unseen = ranges.unseen(tile, span, nodata)
             seen = ranges.fill(tile, unseen) if unseen.any() else tile
             seen = ranges.to_network(seen, span)
+            shown = seen if span is None else np.clip(seen, *ranges.SHOWN)
             part = np.s_[:, kept_columns.start : kept_columns.stop]
             kept = np.s_[
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
             ]
-            restored[part] = _predict(model, seen)[kept]
+            output = _predict(model, shown)
+            if keep_means:
+                bound(output, shown)
+            restored[part] = (output + (seen - shown))[kept]
             if means:
                 seen[unseen] = ranges.LIMITS[1]  # which does not count
                 at_ends = tile[kept] == black, tile[kept] == white

@@ -49,6 +49,13 @@ def test_sub_folders_are_scenes(folder):
     ]
 
 
+def test_a_scene_is_grey_or_in_colour(folder):
+    grey = np.asarray(Image.open(folder / "scene1/0.png"))
+    Image.fromarray(grey[..., 0].astype(np.uint16)).save(folder / "scene1/0.png")
+    with pytest.raises(InputError, match="exposures of scene1 are grey and in colour"):
+        training_scenes(folder, 32)
+
+
 def test_exposures_are_in_the_order_of_their_numbers(tmp_path):
     rng = np.random.default_rng(0)
     for scene in ("c", "d"):

@@ -13,11 +13,12 @@ import tifffile
 from conftest import REPOSITORY, call_script, write_png16
 from PIL import Image
 
+import infer
 from noise2noise import images, ranges
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
-from noise2noise.networks import Trained
+from noise2noise.networks import PRETRAINED, Trained
 from noise2noise.picture import Picture
 from noise2noise.restore import choose_range, restore_picture
 from noise2noise.scenes import training_exposures
@@ -662,8 +663,6 @@ class Unchanged:
 @pytest.mark.parametrize("name", ["a.tif", "one-page.tif", "packed.tif", "a.fits"])
 def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch, name):
     """100 pages of 64 KB."""
-    import infer
-
     pages = np.random.default_rng(0).normal(size=(100, 128, 128)).astype(np.float32)
     if name == "a.fits":
         fits.writeto(tmp_path / name, pages)
@@ -698,3 +697,77 @@ def test_white_of_32_bits_stays_white():
     top = np.iinfo(np.uint32).max
     white = np.full((32, 32, 3), top, np.uint32)
     assert (ranges.from_network(np.float32(white / top), white) == top).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_no_holes_are_dug_beside_bright_stars(dtype):
+    network = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras", "auto")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:192, :192]
+    sky = np.full((192, 192), 500.0)
+    for _ in range(40):
+        top, left = rng.uniform(0, 192, 2)
+        peak = 10 ** rng.uniform(2, 4.6)
+        sky += peak * np.exp(-((y - top) ** 2 + (x - left) ** 2) / (2 * 1.7**2))
+    noisy = np.rint(rng.poisson(sky) + rng.normal(scale=8, size=sky.shape)).astype(dtype)
+    after = restored(network, noisy)[..., 0].astype(float)
+    dark = sky < 700
+    error, error_before = np.abs(after - sky)[dark], np.abs(noisy - sky)[dark]
+    assert error.mean() < error_before.mean() / 2
+    assert error.max() < 3 * error_before.max()
+    rms = [np.mean((image - sky) ** 2) ** 0.5 for image in (after, noisy)]
+    assert rms[0] < 1.5 * rms[1]  # of the stars' edges, which blur a little; 4 with holes
+
+
+def test_pictures_of_one_colour_stay_so(network):
+    for value in (0, 255):
+        pixels = np.full((64, 64, 3), value, np.uint8)
+        assert (restored(network, pixels) == value).all()
+
+
+def test_a_range_wide_for_few_bright_values_is_pointed_out():
+    image = np.float32(np.random.default_rng(0).normal(1, 0.1, (100, 100, 1)))
+    span = ranges.measure([image])
+    assert ranges.wide_hint([image], span, None) == ""
+    image[:10, :10] = 40
+    span = ranges.measure([image])
+    assert "--range " in ranges.wide_hint([image], span, None)
+
+
+def test_dim_files_are_refused_by_a_network_of_bright_ones():
+    class Dim:
+        pages, deep, nodata, path = 1, True, None, Path("dim.tif")
+
+        def colors(self, n=0):
+            return 1
+
+        def read(self, n):
+            values = np.random.default_rng(0).poisson(100, (64, 64, 1)).astype(self.dtype)
+            return Picture(self.path, values * self.gain, 1)
+
+    trained = Trained("captured-a", None, Path(), deep=True)
+    Dim.dtype, Dim.gain = np.uint16, 1
+    with pytest.raises(InputError, match=r"dim\.tif are not like those of 0 to 65535"):
+        choose_range(trained, Dim())
+    Dim.gain = 300
+    assert choose_range(trained, Dim())[0] is None
+
+
+@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"tile": (32, 32)}])
+def test_a_compressed_omes_description_is_kept_whatever_its_name(project, tmp_path, options):
+    path = tmp_path / "a.ome.tif"
+    pixels = values("uint16")[0][None, None].repeat(2, 1).repeat(3, 0)
+    tifffile.imwrite(path, pixels, metadata={"axes": "ZCYX", "PhysicalSizeX": 0.5}, **options)
+    command = (project / "infer.py", "gaussian", "small", "--restore", path)
+    call_script(*command, "--output", tmp_path / "out")
+    with tifffile.TiffFile(path) as before, tifffile.TiffFile(tmp_path / "out/a.ome.tif") as after:
+        assert before.is_ome
+        assert after.ome_metadata == before.ome_metadata
+        assert after.series[0].axes == "ZCYX"
+
+
+def test_frames_that_look_like_colours_are_pointed_out(project, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", values("uint16")[0][None].repeat(4, 0))
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.tif")
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "photometric='minisblack'" in done.stdout

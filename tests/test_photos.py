@@ -357,7 +357,7 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     (tmp_path / "in/notes.txt").write_text("")
     command = ("gaussian", "small", "--restore", tmp_path / "in", "--output", tmp_path / "in/out")
     done = call_script(project / "infer.py", *command)
-    assert "left out 1 files of other kinds" in done.stdout
+    assert "left out what is no picture (1 in all)" in done.stdout
     assert "restored 2 of 2" in done.stdout
     made = [tmp_path / "in/out/a.png", tmp_path / "in/out/day 2/a.png"]
     made[0].write_text("someone's work")
@@ -539,3 +539,51 @@ def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_net
     assert (source.parent / "a.png").exists()
     done = call_script(*command, "--output", source, check=2)
     assert "a.png would be overwritten: give another --output" in one_error_line(done)
+
+
+def test_what_a_phones_jpeg_loses_is_said(project, tmp_path):
+    xmp = b'<x GCamera:MotionPhoto="1" xmpNote:HasExtendedXMP="12"/>'
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", xmp=xmp)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.jpg")
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "a motion photo's video left out, extended XMP left out" in done.stdout
+
+
+def test_four_bits_and_hidden_colours(project, tmp_path):
+    ramp = np.arange(16, dtype=np.uint8).repeat(8)[None].repeat(64, 0)
+    packed = b"".join(b"\0" + (row[::2] << 4 | row[1::2]).tobytes() for row in ramp)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 128, 64, 4, 0, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(packed)), (b"IEND", b"")]
+    written = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + written)
+    hidden = np.dstack([RGB, np.zeros_like(ALPHA)])
+    Image.fromarray(hidden).save(tmp_path / "b.webp", lossless=True, exact=True)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path)
+    done = call_script(*command, "--output", tmp_path / "out")
+    assert "a.png: 4 bits became 8" in done.stdout
+    after = images.read_picture(tmp_path / "out/b.webp").pixels
+    assert np.abs(after[..., :3].astype(int) - RGB).mean() < 60
+    assert after[..., :3].mean() == pytest.approx(RGB.mean(), abs=20)
+
+
+def test_other_kinds_and_long_names_are_answered(project, tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    long = tmp_path / ("b" * 250 + ".png")
+    Image.fromarray(RGB).save(long)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.heic", long)
+    done = call_script(*command, "--output", tmp_path / "out", "--compare", check=2)
+    assert "a.heic is of no kind that is read here (" in one_error_line(done)
+    assert (tmp_path / "out" / long.name).exists()
+    assert len(list((tmp_path / "out/compare").glob("b*.png"))) == 1
+
+
+def test_an_output_folder_within_the_input_is_pointed_out(project, tmp_path):
+    for name in ("a.png", "sub/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(RGB).save(tmp_path / name)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path)
+    done = call_script(*command, "--output", tmp_path / "sub")
+    assert f"{tmp_path / 'sub'} is in {tmp_path}: what is there is taken for" in done.stdout

@@ -457,7 +457,7 @@ def test_a_run_given_more_epochs_is_finished_with_their_network_only(finished):
 def test_single_exposures_in_float16_have_their_loss_scaled():
     options = {"seed": 0, "schedule": "constant", "learning_rate": 1e-4, "filter": "single"}
     options |= {"optimizer": "muon", "loss": "l2", "clip_norm": None, "epochs": 1, "steps": 1}
-    model = train_model.compile_model(SimpleNamespace(**options), build_unet, None, "float16", 1)
+    model = train_model.compile_model(SimpleNamespace(**options), build_unet, None, "float16")
     backend.set_precision("float32")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -468,7 +468,7 @@ def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
     assert "--minutes plans it: leave out --batch" in done.stderr
     options = (*options[:-1], "0.001")
     done = call_script("train_model.py", *options, "--crop", "32", check=2)
-    assert "--minutes 0.001 is too short here: starting takes" in one_error_line(done)
+    assert "--minutes 0.001 is too short here: planning and starting take" in one_error_line(done)
     assert not list(tmp_path.iterdir())
 
 
