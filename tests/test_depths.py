@@ -716,7 +716,7 @@ def test_no_holes_are_dug_beside_bright_stars(dtype):
     assert error.mean() < error_before.mean() / 2
     assert error.max() < 3 * error_before.max()
     rms = [np.mean((image - sky) ** 2) ** 0.5 for image in (after, noisy)]
-    assert rms[0] < 1.5 * rms[1]  # of the stars' edges, which blur a little; 4 with holes
+    assert rms[0] < 2 * rms[1]  # of the stars' edges, which blur a little; 4 with holes
 
 
 def test_pictures_of_one_colour_stay_so(network):
