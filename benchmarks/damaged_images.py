@@ -142,7 +142,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     # An untrained network, loaded once: this is about what goes in.
-    infer.load_model = functools.cache(lambda path: fuse(build_unet()))
+    infer.load_model = functools.cache(lambda path, precision: fuse(build_unet()))
     plots.save_and_show = lambda figure, path: plots.plt.close(figure)
     trained = [Trained("gaussian-untrained", FILTERS["gaussian"], Path("none"))]
     outcomes = collections.Counter()
@@ -155,7 +155,8 @@ def main() -> int:
                     ImageFiles([path], 32), "gaussian", batch_size=1, crop_size=32
                 )[0],
                 "infer.py": lambda path=path: infer.show(
-                    trained, argparse.Namespace(image=path, strength=None, output=folder)
+                    trained,
+                    argparse.Namespace(image=path, strength=None, ensemble=False, output=folder),
                 ),
                 "--restore": lambda path=path: read_and_encode(path),
             }

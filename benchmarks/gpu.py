@@ -280,7 +280,7 @@ def watched(steps: str, *arguments: str) -> None:
     def getitem(self, i):
         since = time.time()
         batch = item(self, i)
-        waits[0] += 0 if self.repeat else time.time() - since
+        waits[0] += 0 if self.num_batches else time.time() - since
         return batch
 
     Checkpoint.on_train_batch_end, NoisyDataset.__getitem__ = on_train_batch_end, getitem
