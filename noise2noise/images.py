@@ -43,9 +43,8 @@ PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff
 QUALITY = 95  # of JPEG, WebP and AVIF
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
 XMP_TELLS_OF = {  # what follows a JPEG's picture, or is in segments of its own
-    b"MotionPhoto": "a motion photo's video",
-    b"MicroVideo": "a motion photo's video",
-    b"HasExtendedXMP": "extended XMP",
+    rb"(MotionPhoto|MicroVideo)(=[\"']|>)1": "a motion photo's video",
+    rb"HasExtendedXMP": "extended XMP",
 }
 PLAIN_MODES = "L", "LA", "RGB", "RGBA"
 
@@ -233,8 +232,8 @@ class Eight(PictureFile):
             if len(options.get("exif", b"")) > MOST_EXIF:
                 options.pop("exif")
                 self.lost.append("EXIF left out")
-            for word, what in XMP_TELLS_OF.items():
-                if word in options.get("xmp", b""):
+            for words, what in XMP_TELLS_OF.items():
+                if re.search(words, options.get("xmp", b"")):
                     self.lost.append(f"{what} left out")
             # What photo agencies say of a picture: caption, copyright.
             iptc = [data for name, data in getattr(source, "applist", ()) if name == "APP13"]

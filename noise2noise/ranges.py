@@ -74,7 +74,7 @@ def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | 
         return ""
     low, high = span
     most = np.percentile(np.concatenate([s[~unseen(s, None, nodata)] for s in images]), 95)
-    if most > low + WIDE * (high - low):
+    if not low < most < low + WIDE * (high - low):
         return ""
     return (
         f"; 95% of the values are below {most:g}: --range {low:g} {2 * most - low:g} would restore "

@@ -542,11 +542,11 @@ def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_net
 
 
 def test_what_a_phones_jpeg_loses_is_said(project, tmp_path):
-    xmp = b'<x GCamera:MotionPhoto="1" xmpNote:HasExtendedXMP="12"/>'
+    xmp = b'<x GCamera:MotionPhoto="1" GCamera:MicroVideo="1" xmpNote:HasExtendedXMP="12"/>'
     Image.fromarray(RGB).save(tmp_path / "a.jpg", xmp=xmp)
     command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.jpg")
     done = call_script(*command, "--output", tmp_path / "out")
-    assert "a motion photo's video left out, extended XMP left out" in done.stdout
+    assert "a.jpg: a motion photo's video left out, extended XMP left out\n" in done.stdout
 
 
 def test_four_bits_and_hidden_colours(project, tmp_path):
