@@ -32,7 +32,7 @@ ENVIRONMENT = os.environ | {
     "SLURM_CONF": os.environ.get("SLURM_CONF", str(OURS)),
     "TRAIN_ON_CPU": "1",  # the GPU that this SLURM grants is a pretended one
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one node: one after the other
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 SMALL = ["--batch", "4", "--crop", "32"]
 RUN = ["--epochs", "2", "--steps", "60", "--checkpoint-steps", "10", *SMALL]
