@@ -170,7 +170,9 @@ def encoding(path: Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, LookupError) or not str(error):  # which says what was looked up only
+        return f"{type(error).__name__} {error}".strip()
+    return str(error).splitlines()[0]
 
 
 def unreadable(path: Path, error: BaseException) -> InputError:

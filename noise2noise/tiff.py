@@ -33,6 +33,8 @@ class Tiff(PictureFile):
             # OME's XML stays text: its pages may be in other files.
             self._file = tifffile.TiffFile(path, is_ome=False)
             self.pages = len(self._file.pages)
+            if not self.pages:
+                raise ValueError("it has no pages")
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
             self.nodata = _number(self._first.tags.valueof(NODATA))

@@ -541,11 +541,13 @@ def odd_files(folder):
         file.write(one > 900, photometric=4, subfiletype=4, metadata=None)
     small = Image.fromarray(values("float32")[0])
     small.save(folder / "two.tif", compression="tiff_adobe_deflate", tiffinfo={317: 2})
+    (folder / "no-pages.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 0))
     (folder / "gone.tif").symlink_to("nowhere.tif")
     write(folder / "raw.dng.tif", one, extratags=[(50706, "B", 4, (1, 4, 0, 0), True)])
     return {
         "fours.tif": "holds 4 bits: save it with 8 or 16",
         "mask.tif": "holds a mask beside its pictures: save it without",
+        "no-pages.tif": "it has no pages",
         "gone.tif": "does not exist",
         "raw.tif": "camera's raw file: develop it",
         "raw.dng.tif": "camera's raw file: develop it",
