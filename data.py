@@ -52,11 +52,6 @@ class NoisyDataset(keras.utils.PyDataset):
         What corrupts the crops, one of `FILTERS`.
     batch_size, crop_size, steps : int
         Crops per batch, pixels on a side, batches per epoch.
-    clean_targets : bool
-        Leave the targets as they are: ordinary supervised training, to compare with.
-    seed : int
-    first_batch : int
-        Where the stream starts, to go on with a run that was interrupted.
     validation : bool
         A stream of noise of its own that ends after `steps` batches, the same in each epoch.
     shard : (int, int)
@@ -65,10 +60,8 @@ class NoisyDataset(keras.utils.PyDataset):
         Processes that make the batches ahead, for accelerators; 0: whoever asks makes them.
     channels : int
         Of the images: 3, or 1 for grey ones.
-    large_from : int or None
-        Number of the batch from which on each has a quarter as many crops of twice the size.
-    flat_areas : float
-        Share of the crops that have an area of one colour.
+    clean_targets, seed, large_from, flat_areas
+        As for `NoisyPairs`.
 
     Raises
     ------
@@ -86,15 +79,11 @@ class NoisyDataset(keras.utils.PyDataset):
         batch_size: int = 16,
         crop_size: int = 64,
         steps: int = 100,
-        clean_targets: bool = False,
-        seed: int = 0,
-        first_batch: int = 0,
         validation: bool = False,
         shard: tuple[int, int] = (0, 1),
         workers: int = 0,
         channels: int = 3,
-        large_from: int | None = None,
-        flat_areas: float = 0.0,
+        **options,
     ):
         super().__init__()
         if isinstance(images, str | Path):
@@ -103,19 +92,18 @@ class NoisyDataset(keras.utils.PyDataset):
         filter = FILTERS[filter] if isinstance(filter, str) else filter
         kind = CameraPairs if filter and filter.name == "camera" else self.kind
         self.pairs = kind(
-            *(images, filter, batch_size, crop_size, steps, clean_targets, seed),
+            *(images, filter, batch_size, crop_size, steps),
             stream=VALIDATION if validation else TRAINING,
             channels=channels,
-            large_from=large_from,
-            flat_areas=flat_areas,
+            **options,
         )
         self.steps = steps
-        self.first_batch = first_batch
+        self.first_batch = 0  # where the stream starts: a run that was interrupted goes on
         self._ends = validation
         process, processes = shard
         if batch_size % processes:
             raise InputError(f"a batch of {batch_size} cannot be shared by {processes} processes")
-        if large_from is not None and batch_size % (4 * processes):
+        if self.pairs.large_from is not None and batch_size % (4 * processes):
             each = "each process" if processes > 1 else "large crops"
             raise InputError(f"a batch of {batch_size} has no quarter for {each}")
         part = batch_size // processes
@@ -145,7 +133,7 @@ class NoisyDataset(keras.utils.PyDataset):
 
     def _make(self, i: int) -> tuple[np.ndarray, ...]:
         number = self.first_batch + i
-        return self.pairs.make(number, self.pairs.part(number, self._part))
+        return self.pairs.make(number, self.pairs.crops(number, self._part))
 
     def _made_ahead(self, i: int) -> tuple[np.ndarray, ...]:
         wanted = self.first_batch + max(i, PEEKED)

@@ -28,18 +28,19 @@ from noise2noise import images, metrics, runs
 from noise2noise.arguments import add_range, check_range, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, read_failure, report, run_main
-from noise2noise.files import make_folder, write_whole
+from noise2noise.files import make_folder, remove_parts, write_whole
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
 from noise2noise.restore import files_to_restore, restore_file
-from noise2noise.tiles import Ensemble
+from noise2noise.tiles import Ensemble, FewSizes
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
+UNFINISHED_SECONDS = 3600  # another process may be restoring into the same folder
 LONGEST_NAME = 251  # bytes, that .png may follow
 
 
@@ -122,8 +123,9 @@ def parse_arguments() -> argparse.Namespace:
 def load_model(path: Path, precision: str = "float32"):
     """Load a trained U-Net, ready to restore: on a CPU through OpenVINO, where that is installed.
 
-    In float32 its scores are the same everywhere; "auto" is faster where bfloat16 is. Raises
-    `InputError` for a file that `model.load_unet` refuses.
+    In float32 its scores are the same everywhere. "auto" is for restoring: faster where bfloat16
+    is, and where each size of pictures takes a compilation. Raises `InputError` for a file that
+    `model.load_unet` refuses.
     """
     from noise2noise import openvino_unet
 
@@ -136,7 +138,7 @@ def load_model(path: Path, precision: str = "float32"):
     backend.set_precision(precision)
     model = fuse(load_unet(path))
     model.compile(jit_compile=backend.jit_compile())
-    return model
+    return FewSizes(model) if precision == "auto" and backend.jit_compile() else model
 
 
 def load(trained: Trained, ensemble: bool, precision: str = "float32"):
@@ -261,6 +263,8 @@ def restore_files(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    for folder in {target.parent for target in targets}:
+        remove_parts(folder, UNFINISHED_SECONDS)
     failed, models, hints = 0, {}, set()
     figures = args.output / "compare" if args.compare else None
     console = Console(stderr=True)
@@ -271,7 +275,7 @@ def restore_files(args: argparse.Namespace) -> int:
             progress.advance(done)
             try:
                 with images.open_file(path) as file:
-                    grey = file.colors() != 3 or file.read().grey
+                    grey = all(file.colors(n) != 3 or file.read(n).grey for n in range(file.pages))
                     trained = networks[grey]
                     hint = say_why(trained, grey, file.format, args.filter is None)
                     if hint and hint not in hints:

@@ -52,7 +52,7 @@ from noise2noise.filters import FILTERS
 STARTED = time.monotonic()
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
 VALIDATION_CROPS = 128
-REPORTS = {  # the options' values where neither they nor --minutes are given, the report's if any
+DEFAULTS = {  # the options' values where neither they nor --minutes are given, the report's if any
     "epochs": 20,
     "steps": 200,
     "batch": 8,
@@ -63,7 +63,7 @@ REPORTS = {  # the options' values where neither they nor --minutes are given, t
     "large_crops": 0.0,
     "flat_areas": 0.0,
 }
-OTHERWISE = (
+WITHOUT_NETWORK = (
     "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
 )
 
@@ -95,8 +95,8 @@ def main() -> int:
     large_from = args.steps * small_crop_epochs(args) if args.large_crops else None
     batches, validation_batches = make_batches(args, training, validation, processes, large_from)
     with backend.distribute(smallest_batch(args)):
-        stops = run.step, args.checkpoint_steps or args.steps
-        model = compile_model(args, build, start, run.settings["precision"], stops)
+        stretches = run.step, args.checkpoint_steps or args.steps
+        model = compile_model(args, build, start, run.settings["precision"], stretches)
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
     took = "this stretch took" if run.epoch or run.step else "this took"
@@ -150,7 +150,7 @@ def open_images(args: argparse.Namespace):
         elif args.dataset == "bsds300":
             download_BSDS300(BSDS300)
     except InputError as error:
-        raise InputError(f"{error}. {OTHERWISE}") from None
+        raise InputError(f"{error}. {WITHOUT_NETWORK}") from None
     return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
@@ -266,10 +266,11 @@ def smallest_batch(args: argparse.Namespace) -> int:
     return args.batch // 4 if args.large_crops else args.batch
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, stops=()):
+def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, stretches=()):
     """Build the network, with the weights of the network `start` if there is one; compile it.
 
-    A GPU is given several steps at once: their number divides an epoch's, and all of `stops`.
+    A GPU is given several steps at once: their number divides an epoch's, and all `stretches`, of
+    steps after which something is done.
     """
     from model import start_from
     from noise2noise import backend, callbacks
@@ -303,7 +304,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         loss=callbacks.AnnealedL0() if annealed else losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
-        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *stops),
+        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *stretches),
     )
     return model
 
@@ -555,7 +556,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()
-    for key, value in REPORTS.items():
+    for key, value in DEFAULTS.items():
         given = getattr(args, key) is not None
         if given and args.minutes:
             parser.error(f"--minutes plans it: leave out --{key.replace('_', '-')}")

@@ -114,7 +114,8 @@ def something_else(rng: random.Random) -> bytes:
 
 def read_and_encode(path: Path) -> None:
     picture = images.read_picture(path)
-    images.write(path, path.with_suffix(".again"), picture.pixels)
+    with images.open_file(path) as file:
+        file.write(path.with_suffix(".again"), [picture.pixels])
 
 
 def damaged_files(folder: Path, count: int, rng: random.Random):

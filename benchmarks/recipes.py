@@ -73,8 +73,8 @@ def larger_batches() -> None:
     """End on four times as many crops a step instead of a quarter as many of twice the size."""
     adam()
     NoisyPairs.size = lambda self, number: self.crop_size
-    NoisyPairs.part = lambda self, number, part: (
-        range(4 * part.start, 4 * part.stop) if self._is_large(number) else part
+    NoisyPairs.crops = lambda self, number, usual: (
+        range(4 * usual.start, 4 * usual.stop) if self._is_large(number) else usual
     )
     # --minutes takes these steps to last as long as others do.
     planned = plan.length

@@ -26,7 +26,7 @@ on for --minutes and restored; the shipped network and BM3D, told sigma, beside 
 it is installed: `pip install bm3d`).
 
 With --minutes clean targets, which want steps, are left out, and the CSV files have names of their
-own. With --folder, files and networks stay there, and what is there is not made again.
+own. With --folder, files and networks stay there; networks and restored files are not made again.
 """
 
 import argparse

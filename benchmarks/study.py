@@ -13,7 +13,6 @@ its history goes to results/histories/.
 import argparse
 import csv
 import io
-import json
 import subprocess
 import sys
 import zipfile
@@ -142,16 +141,13 @@ def join_histories(sources: list[Path], target: Path) -> None:
         writer.writerows(rows)
 
 
-def pack(source: Path, target: Path, training: dict | None = None) -> None:
+def pack(source: Path, target: Path) -> None:
     """Copy a .keras file, its weights as float16: half the bytes, 0.001 dB of a picture's score.
 
     The network itself stays float32, so whoever loads the file has float32 weights again.
-    `training` is what the file will say of its network's training (default: what it says now).
     """
     with zipfile.ZipFile(source) as file:
         members = {name: file.read(name) for name in file.namelist()}
-    if training:
-        members[runs.TRAINING] = json.dumps(training).encode()
     halved = io.BytesIO()
     with h5py.File(io.BytesIO(members["model.weights.h5"])) as old, h5py.File(halved, "w") as new:
 

@@ -78,5 +78,4 @@ def trainer(network, device: str, precision: str, learning_rate: float = 1e-4):
         loss.backward()
         optimizer.step()
 
-    step.optimizer = optimizer
     return step

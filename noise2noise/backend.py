@@ -49,7 +49,7 @@ def describe_device() -> tuple[str, str]:
         name, capability = gpus[0]
         count = f"{len(gpus)} x " if len(gpus) > 1 else ""
         precision = {8: "bfloat16", 7: "float16"}.get(min(int(capability), 8), "float32")
-        return f"{count}{name} (compute capability {capability:g})", precision
+        return f"{count}{name}", precision
     flags = _cpu_flags()
     precision = "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
     return f"CPU, {cores()} core{'s' * (cores() > 1)}", precision
@@ -100,7 +100,7 @@ def on_gpu() -> bool:
 
 
 def _gpus() -> list[tuple[str, float]]:
-    """Name and compute capability of each GPU that the back end sees."""
+    """Each GPU that the back end sees, in words, and its compute capability: 0 if not NVIDIA's."""
     backend = keras.backend.backend()
     with quiet_stderr():
         if backend == "tensorflow":
@@ -111,7 +111,7 @@ def _gpus() -> list[tuple[str, float]]:
                 for gpu in tf.config.list_physical_devices("GPU")
             ]
             return [
-                (gpu.get("device_name", "GPU"), float("{}.{}".format(*gpu["compute_capability"])))
+                _gpu(gpu.get("device_name", "GPU"), "{}.{}".format(*gpu["compute_capability"]))
                 for gpu in details
                 if "compute_capability" in gpu
             ]
@@ -119,11 +119,19 @@ def _gpus() -> list[tuple[str, float]]:
             import jax
 
             return [
-                (device.device_kind, float(device.compute_capability))
+                _gpu(device.device_kind, device.compute_capability)
                 for device in jax.local_devices()
                 if device.platform == "gpu"
             ]
     return []
+
+
+def _gpu(name: str, capability: str) -> tuple[str, float]:
+    try:
+        number = float(capability)
+    except ValueError:  # AMD's, such as gfx942
+        return f"{name} ({capability})", 0.0
+    return f"{name} (compute capability {number:g})", number
 
 
 def _cpu_flags() -> set[str]:

@@ -1,4 +1,4 @@
-"""What happens between training steps: the PSNR against clean pictures, and checkpoints."""
+"""What happens between training steps: PSNR, the annealing of L0, TensorBoard, checkpoints."""
 
 import importlib.util
 import signal
@@ -88,7 +88,7 @@ class AnnealedL0(keras.losses.Loss):
 
 
 class Annealing(keras.callbacks.Callback):
-    """Sets `AnnealedL0`'s gamma before each step, a function of the step alone."""
+    """Sets `AnnealedL0`'s gamma before each step, a function of the optimizer's steps alone."""
 
     def __init__(self, loss: AnnealedL0, optimizer, total_steps: int):
         super().__init__()

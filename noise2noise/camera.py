@@ -189,8 +189,9 @@ def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def two_exposures(scene, size, camera, noise, target_noise, rng, target_rng):
-    """Return the input and the target that a camera makes of a scene: float32 (size, size, 3).
+    """Return the input and the target that a camera makes of a scene.
 
+    They are float32 (size, size, 3), or (size, size, 1) where it is grey.
     The input is compressed and rounded besides; the target is not, for its mean would suffer.
     """
     shot = develop(scene, camera, noise, rng)
@@ -213,7 +214,7 @@ def corrupt(image: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray
 
     Returns
     -------
-    float32 (height, width, 3) in [0, 1], in steps of 1/255
+    float32 of the image's shape, in [0, 1], in steps of 1/255
     """
     noise = a, np.exp(2.18 * np.log(a) + 1.2)
     camera = TEST if image.shape[2] == 3 else GREY_TEST

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, age: float = 0) -> None:
+    """Remove the unfinished files of processes that were killed, at least `age` seconds ago."""
+    for part in folder.glob(f"{PART}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime >= age:
+                part.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -89,7 +89,7 @@ def open_file(path: Path) -> PictureFile:
     """Open a file of pictures, a context manager; `InputError` names it if it cannot be."""
     with decoding(path), path.open("rb") as file:
         beginning = file.read(16)
-    kind = next((kind for magic, kind in FORMATS if beginning.startswith(magic)), Eight)
+    kind = next((kind for magic, kind in FORMATS if beginning.startswith(magic)), PillowFile)
     opened = kind(path)
     if (
         opened.format == "TIFF"
@@ -98,7 +98,7 @@ def open_file(path: Path) -> PictureFile:
         and (opened.dtype is None or opened.dtype.itemsize == 1)
     ):
         opened.__exit__()
-        return Eight(path)  # palettes, fax, CMYK, JPEG's colours
+        return PillowFile(path)  # palettes, fax, CMYK, JPEG's colours
     return opened
 
 
@@ -106,12 +106,6 @@ def read_picture(path: Path, page: int = 0) -> Picture:
     """Read a picture with all its bits; `InputError` names the file if it cannot be."""
     with open_file(path) as file:
         return file.read(page)
-
-
-def write(like: Path, target: Path, *pages: np.ndarray) -> None:
-    """Write pages as a file of the kind and with the metadata of `like`, whose shapes they have."""
-    with open_file(like) as file:
-        file.write(target, pages)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -127,7 +121,7 @@ def read_rgb(path: Path) -> np.ndarray:
         One line that names the file, whatever is wrong with it.
     """
     with open_file(path) as file:
-        if file.deep or not (isinstance(file, Eight) or _pillow_reads(path)):
+        if file.deep or not (isinstance(file, PillowFile) or _pillow_reads(path)):
             picture = file.read()
             return upright(picture, _eight_bits(picture, file.alpha))
     image = open_picture(path)
@@ -172,7 +166,7 @@ def load(path: Path, image: Image.Image) -> None:
         image.load()
 
 
-class Eight(PictureFile):
+class PillowFile(PictureFile):
     """A picture of 8 bits, by Pillow."""
 
     deep = False
@@ -267,7 +261,7 @@ class Eight(PictureFile):
         target.write_bytes(encoded.getbuffer())
 
 
-class Png(Eight):
+class Png(PillowFile):
     """A PNG, with all its metadata; of 16 bits, which Pillow would cut to 8, by OpenImageIO."""
 
     def __init__(self, path: Path):
@@ -408,7 +402,9 @@ def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = Non
     """Bring a picture's RGB to 8 bits and turn it as its EXIF orientation says, to show."""
     shown, orientation = ranges.to_8bit(color, span), 1
     with open_file(picture.path) as file:
-        turned = isinstance(file, Eight) and file.format == "TIFF"  # by Pillow, when it was read
+        turned = (
+            isinstance(file, PillowFile) and file.format == "TIFF"
+        )  # by Pillow, when it was read
     with contextlib.suppress(*DECODE_ERRORS), Image.open(picture.path) as source:
         orientation = source.getexif().get(0x0112, 1)
     if turned or orientation == 1:

@@ -53,7 +53,7 @@ def corrupt_for_score(
 
     Returns
     -------
-    float32 (height, width, channels), not clipped
+    float32 (height, width, channels), clipped by the camera only
     """
     clean = np.divide(original, 255, dtype=np.float32)
     strength = filter.test if strength is None else strength

@@ -105,13 +105,16 @@ def networks_to_restore_with(
     return color, grey or color
 
 
-def say_why(trained: Trained, grey: bool, format: str, picked: bool) -> str:
-    """Return what a user should know of a network for a picture: "" where that is nothing."""
+def say_why(trained: Trained, grey: bool, format: str, by_default: bool) -> str:
+    """Return what a user should know of a network for a picture: "" where that is nothing.
+
+    `by_default`: no network was named.
+    """
     kind = "is grey" if grey else "is in colour"
-    if picked and trained.name in CAMERA_NETWORKS:
+    if by_default and trained.name in CAMERA_NETWORKS:
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if grey and not trained.grey:
-        way_out = "" if picked else ": leave out the network's name"
+        way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
         return (

@@ -82,9 +82,9 @@ class NoisyPairs:
         """Return the pixels on a side of the crops of batch `number`."""
         return self.crop_size * (2 if self._is_large(number) else 1)
 
-    def part(self, number: int, part: range) -> range:
-        """Return the crops of batch `number` that stand for `part` of a usual one."""
-        return range(part.start // 4, part.stop // 4) if self._is_large(number) else part
+    def crops(self, number: int, usual: range) -> range:
+        """Return the crops of batch `number` that stand for some of a usual one."""
+        return range(usual.start // 4, usual.stop // 4) if self._is_large(number) else usual
 
     def _is_large(self, number: int) -> bool:
         return self.large_from is not None and number >= self.large_from
@@ -116,17 +116,17 @@ class NoisyPairs:
                 array[j] = values
         return batch
 
-    def shard(self, number: int, part: range, i: int, count: int) -> Sequence[int]:
-        """Return the crops of batch `number`'s `part` that the i-th of `count` processes makes."""
+    def workers_crops(self, number: int, crops: range, i: int, count: int) -> Sequence[int]:
+        """Return which crops of batch `number` the i-th of `count` workers makes."""
         large = self.window or getattr(self.images, "total", 0) > cache.CACHE_BYTES
         if hasattr(self.images, "__len__"):  # or they are generated
             # Of so few images most processes would have none.
             large = large and min(self.window or len(self.images), len(self.images)) >= count
         if not large:
-            return part[i::count]
+            return crops[i::count]
         # An image serves crops of many batches: no two processes decode, generate or keep one.
         chosen, _ = self._sample_plan(number)
-        return [crop for crop in part if chosen[crop] % count == i]
+        return [crop for crop in crops if chosen[crop] % count == i]
 
     def _sample_plan(self, number: int):
         """Return the image of each of a batch's crops, and three streams of random numbers."""
@@ -138,7 +138,7 @@ class NoisyPairs:
 
     def _images(self, number: int, rng: np.random.Generator) -> np.ndarray:
         """Return the indices of the images that batch `number` is cut from."""
-        crops = len(self.part(number, range(self.batch_size)))
+        crops = len(self.crops(number, range(self.batch_size)))
         if not self.window:
             # The report's shuffled indices: an order per epoch, gone through again and again.
             epoch, index = divmod(number, self.steps)
@@ -182,7 +182,7 @@ class NoisyPairs:
         return crops
 
     def _corrupt(self, clean: np.ndarray, rng: np.random.Generator):
-        """Return a corrupted crop and the weight of each of its pixels as a target."""
+        """Return a corrupted crop and the weight of each of its pixels as a target: its mask."""
         strength = rng.uniform(*self.filter.training)
         if self.filter.mask is None:
             return self.filter.corrupt(clean, strength, rng), 1

@@ -1,4 +1,4 @@
-"""The figures: the sheet of filters, Chart 1 and Table 2 of the report."""
+"""The figures: filters, the report's Chart 1 and Table 2, pictures before and after."""
 
 import io
 from collections.abc import Sequence

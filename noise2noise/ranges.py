@@ -103,12 +103,16 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
         return restored
     if span is None:
         exact = np.float32 if kind.itemsize < 4 else np.float64
-        return np.rint(np.clip(restored, 0, 1) * exact(_top(kind))).astype(kind)
-    result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
+        result = np.clip(restored, 0, 1) * exact(_top(kind))
+    else:
+        result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
     if kind.kind != "f":
         result = np.rint(result)
     most = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
-    return np.clip(result, most.min, most.max).astype(kind)
+    high = float(most.max)
+    if kind.itemsize == 8 and kind.kind != "f":  # floats know the next number only, too large
+        high = np.nextafter(high, 0)
+    return np.clip(result, most.min, high).astype(kind)
 
 
 def unseen(

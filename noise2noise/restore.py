@@ -17,7 +17,7 @@ from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import restore
 
-EACH = "each page's or channel's own"  # range: measured
+EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
 
 
@@ -119,10 +119,8 @@ def restore_file(
     span, origin = choose_range(trained, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
     if span:
-        print(f"{file.path}{stack}: range {span[0]:g} to {span[1]:g}, {origin}", flush=True)
-    elif origin == EACH:
-        print(f"{file.path}{stack}: {EACH} range, measured", flush=True)
-        span = EACH
+        words = f"{EACH} range" if span == EACH else f"range {span[0]:g} to {span[1]:g}"
+        print(f"{file.path}{stack}: {words}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
     missing, outside, beyond = 0, 0, False
@@ -176,7 +174,7 @@ def restore_file(
 
 def choose_range(
     trained: Trained, file: PictureFile, given: Range | None = None
-) -> tuple[Range | None, str]:
+) -> tuple[Range | str | None, str]:
     """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
     That is the range given; or, for networks of real noise, that of their training (of 8 bits
@@ -209,13 +207,13 @@ def choose_range(
             )
         return None, ""
     if file.colors() not in (1, 3):
-        return None, EACH
+        return EACH, "measured"
     spans = [ranges.measure([some], file.nodata) for some in values]
     widths = [span[1] - span[0] for span in spans if span]
     if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
-        return None, EACH
+        return EACH, "measured"
     if not widths and values[0].dtype.kind == "f" and file.pages > 1:  # others may hold numbers
-        return None, EACH
+        return EACH, "measured"
     span = ranges.measure(values, file.nodata)
     return span, f"measured{ranges.wide_hint(values, span, file.nodata)}"
 

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import platform
 import shlex
 import signal
@@ -24,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from noise2noise.errors import InputError, write_failure
-from noise2noise.files import PART, make_folder, whole, write_whole
+from noise2noise.files import make_folder, remove_parts, whole, write_whole
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 MODEL = "model.keras"
@@ -35,6 +36,8 @@ CHART = "history.png"
 TENSORBOARD = "tensorboard"
 CHECKPOINT = "checkpoint.npz"
 PREVIOUS = "checkpoint-previous.npz"
+NEW = "checkpoint-new.npz"
+PLACE = "epoch", "step", "history"  # in the run, of a checkpoint
 LOCK = "lock"
 TRAINING = "training.json"  # inside a .keras file: what the network was trained on and for
 
@@ -50,6 +53,17 @@ ADDED = {
     "flat_areas": 0.0,
 }  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
+DAMAGED = (  # what reading a damaged zip file raises, and what is in it
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save_model(model, path: Path, training: dict) -> None:
@@ -68,7 +82,7 @@ def read_training(path: Path) -> dict:
     try:
         with zipfile.ZipFile(path) as file:
             return dict(json.loads(file.read(TRAINING)))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return {}  # a damaged file is named by who loads its network
 
 
@@ -109,8 +123,7 @@ class Run:
         self.device = metadata["device"]
         make_folder(folder)
         self._lock = _lock(folder)
-        for part in folder.glob(f"{PART}*"):  # of a process that was killed
-            part.unlink(missing_ok=True)
+        remove_parts(folder)
         earlier = read_settings(folder)
         self._load()
         if not self.arrays and not (folder / MODEL).exists():
@@ -198,7 +211,7 @@ class Run:
         self.epoch = self.step = 0  # the place in the run: epochs done, steps of the next
         self.history: list[dict[str, float]] = []
         damaged = []
-        for name in (CHECKPOINT, PREVIOUS):
+        for name in (NEW, CHECKPOINT, PREVIOUS):
             path = self.folder / name
             if not path.exists():
                 continue
@@ -207,13 +220,13 @@ class Run:
                 with np.load(path, allow_pickle=False) as file:
                     arrays = {key: file[key] for key in file.files}
                 place = json.loads(str(arrays.pop("place")))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+                self.epoch, self.step, self.history = (place[key] for key in PLACE)
+            except DAMAGED:
                 damaged.append(str(path))
                 continue
             if damaged:
                 print(f"{damaged[0]} is damaged: going on from {path}", flush=True)
-            self.arrays, self.epoch, self.step = arrays, place["epoch"], place["step"]
-            self.history = place["history"]
+            self.arrays = arrays
             return
         if damaged:
             raise InputError(
@@ -223,10 +236,10 @@ class Run:
 
     def save(self, arrays: dict[str, np.ndarray], epoch: int, step: int) -> None:
         """Write a checkpoint; the one before stays until the new one is safe on disk."""
-        place = json.dumps({"epoch": epoch, "step": step, "history": self.history})
+        place = json.dumps(dict(zip(PLACE, (epoch, step, self.history), strict=True)))
         file = io.BytesIO()
         np.savez(file, place=np.array(place), **arrays)
-        new = self.folder / f"new-{CHECKPOINT}"
+        new = self.folder / NEW  # until the one before has its other name
         write_whole(new, file.getvalue())
         with contextlib.suppress(FileNotFoundError):
             (self.folder / CHECKPOINT).replace(self.folder / PREVIOUS)
@@ -245,7 +258,6 @@ class Run:
         """Save the trained model. The last checkpoint stays, for more epochs to go on from."""
         save_model(model, self.folder / MODEL, training)
         (self.folder / PREVIOUS).unlink(missing_ok=True)
-        self.finished = True
 
 
 class ReadOnlyRun(Run):
@@ -262,9 +274,6 @@ class ReadOnlyRun(Run):
         self.epoch, self.step = epoch, step
 
     def write_history(self) -> None:
-        pass
-
-    def finish(self, model, training: dict) -> None:
         pass
 
 
@@ -314,7 +323,7 @@ def metadata(device: str) -> dict:
 
 def was_trained(folder: Path) -> bool:
     """Whether a run folder holds what was trained, a checkpoint or a network."""
-    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS, MODEL))
+    return any((folder / name).exists() for name in (NEW, CHECKPOINT, PREVIOUS, MODEL))
 
 
 def archive(folder: Path) -> Path | None:
@@ -324,7 +333,12 @@ def archive(folder: Path) -> Path | None:
         number = 1
         while (other := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
-        folder.rename(other)
+        if os.name == "nt":  # which renames no folder with an open file in it
+            lock.release()
+        try:
+            folder.rename(other)
+        except OSError as error:
+            raise write_failure(other, error) from None
         lock.release()
         print(f"the earlier run is now {other}")
         return other

@@ -230,22 +230,20 @@ class Scenes:
         self._last = LastFile()
         for scene in self.scenes:
             sizes, colors = {}, set()
-            for path in scene.paths:
-                with self._last.open(path) as file:
-                    for exposure in scene.exposures:
-                        if exposure.path == path:
-                            sizes[exposure] = file.size(exposure.page or 0)
-                            colors.add(file.colors(exposure.page or 0))
-                self.colors |= colors
-                if colors == {1, 3}:
+            for exposure in scene.exposures:
+                with self._last.open(exposure.path) as file:
+                    sizes[exposure] = file.size(exposure.page or 0)
+                    colors.add(channels := file.colors(exposure.page or 0))
+                if channels not in (1, 3):
                     raise InputError(
-                        f"exposures of {scene.name} are grey and in colour: give them of one kind"
-                    )
-                if others := self.colors - {1, 3}:
-                    raise InputError(
-                        f"{path} has {others.pop()} channels, neither grey nor RGB: save each "
+                        f"{exposure.path} has {channels} channels, neither grey nor RGB: save each "
                         "as a file of its own"
                     )
+            if colors == {1, 3}:
+                raise InputError(
+                    f"exposures of {scene.name} are grey and in colour: give them of one kind"
+                )
+            self.colors |= colors
             first, size = next(iter(sizes.items()))
             for exposure, other in sizes.items():
                 if other != size:

@@ -16,6 +16,7 @@ SIZE_MULTIPLE = 32  # of a side that goes through: five 2x2 poolings halve the i
 # 2 (16 + 8 + 4 + 2) + 3 in the decoder, 127 in all; five poolings add up to 1 + 2 + 4 + 8 + 16.
 # The next multiple of 32, to which tiles must keep so that their poolings coincide, is:
 HALO = 160
+SIDES = [32 * n for n in (4, 8, 12, 16, 23, 30)]  # of what is compiled for
 STRIP = 64  # rows that are brought to the picture's own values at a time
 MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megapixels
 
@@ -38,6 +39,23 @@ class Ensemble:
             output = np.asarray(self._model.predict_on_batch(np.ascontiguousarray(view)))
             total = total + np.rot90(output[:, :, ::step], -turns, (1, 2))
         return total / 8
+
+
+class FewSizes:
+    """A network that is shown images of few sizes, for back ends that compile for each anew.
+
+    For `restore`, as the network itself: sides grow to the next one of `SIDES`, as mirrored.
+    """
+
+    def __init__(self, model):
+        self.output_shape, self._model = model.output_shape, model
+
+    def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
+        """Restore float32 (batch, height, width, n) to (batch, height, width, m)."""
+        height, width = x.shape[1:3]
+        more = [next((s for s in SIDES if s >= n), n) - n for n in (height, width)]
+        x = np.pad(x, ((0, 0), *((0, n) for n in more), (0, 0)), mode="reflect")
+        return np.asarray(self._model.predict_on_batch(x))[:, :height, :width]
 
 
 def restore(

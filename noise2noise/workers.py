@@ -45,7 +45,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         count = min(count, len(part))
         # Of this batch; others, of small or large crops, are as many values.
-        shapes = pairs.shapes(first, len(pairs.part(first, part)))
+        shapes = pairs.shapes(first, len(pairs.crops(first, part)))
         memory = [context.RawArray("f", PREFETCH * int(np.prod(shape))) for shape in shapes]
         self._slots = Slots(memory, pairs, part)
         self.number = first  # of the batch that comes next
@@ -145,7 +145,7 @@ class Slots:
 
     def arrays(self, number: int) -> list[np.ndarray]:
         """Return the arrays of batch `number`, not copied."""
-        shapes = self._pairs.shapes(number, len(self._pairs.part(number, self._part)))
+        shapes = self._pairs.shapes(number, len(self._pairs.crops(number, self._part)))
         slots = (slot[number % PREFETCH] for slot in self._slots)
         return [slot.reshape(shape) for slot, shape in zip(slots, shapes, strict=True)]
 
@@ -161,8 +161,8 @@ def _make_ahead(pairs, part, first, i, count, memory, pipe) -> None:
             return
         failure = None
         try:
-            whole = pairs.part(number, part)
-            crops = pairs.shard(number, whole, i, count)
+            whole = pairs.crops(number, part)
+            crops = pairs.workers_crops(number, whole, i, count)
             made = pairs.make(number, crops)
             for array, values in zip(slots.arrays(number), made, strict=True):
                 array[[crop - whole.start for crop in crops]] = values

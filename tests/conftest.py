@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noise2noise import datasets, networks, runs
+from noise2noise import datasets, images, networks, runs
 from noise2noise.deadleaves import dead_leaves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -140,6 +140,12 @@ def write_png16(path: Path, pixels: np.ndarray) -> None:
     import tensorflow as tf
 
     path.write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def write_like(like: Path, target: Path, *pages: np.ndarray) -> None:
+    """Write pages as a file of the kind and with the metadata of `like`, whose shapes they have."""
+    with images.open_file(like) as file:
+        file.write(target, pages)
 
 
 def model_weights(run: Path) -> list[np.ndarray]:

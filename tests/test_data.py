@@ -58,15 +58,15 @@ def test_crops_are_large_from_a_batch_on(pictures, filter):
 
 def test_workers_that_cannot_keep_all_pictures_share_them_out(pictures, monkeypatch):
     pairs = batches(pictures).pairs
-    assert list(pairs.shard(0, range(4), 0, 2)) == [0, 2]
+    assert list(pairs.workers_crops(0, range(4), 0, 2)) == [0, 2]
     monkeypatch.setattr(cache, "CACHE_BYTES", pairs.images.total - 1)
     for number in range(6):
         chosen, _ = pairs._sample_plan(number)
         for i in range(2):
-            assert {chosen[crop] % 2 for crop in pairs.shard(number, range(4), i, 2)} <= {i}
-    assert list(pairs.shard(0, range(4), 1, 100)) == [1]  # of which most would have none
+            assert {chosen[crop] % 2 for crop in pairs.workers_crops(number, range(4), i, 2)} <= {i}
+    assert list(pairs.workers_crops(0, range(4), 1, 100)) == [1]  # of which most would have none
     pairs.window = 1
-    assert list(pairs.shard(0, range(4), 1, 2)) == [1, 3]
+    assert list(pairs.workers_crops(0, range(4), 1, 2)) == [1, 3]
     kept = Cache(lambda k: np.zeros(pairs.images.total))
     assert kept[3] is kept[3]  # the last is kept, however large
 
@@ -77,7 +77,7 @@ def test_trials_of_the_recipe_change_what_they_say(pictures, monkeypatch):
 
     changed = [(plan, "RECIPE"), (plan, "BATCH"), (plan, "length"), (keras.optimizers, "Adam")]
     changed += [(keras.optimizers.schedules, "CosineDecay")]
-    changed += [(NoisyPairs, name) for name in ("size", "part", "_cut")]
+    changed += [(NoisyPairs, name) for name in ("size", "crops", "_cut")]
     for owner, name in changed:  # given back after the test
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(plan, "RECIPE", dict(plan.RECIPE))
@@ -198,7 +198,9 @@ def test_another_seed_epoch_or_index_is_another_batch(pictures):
 
 
 def test_an_interrupted_stream_goes_on_where_it_was(pictures):
-    np.testing.assert_array_equal(batches(pictures, first_batch=7)[0], batches(pictures)[7])
+    going_on = batches(pictures)
+    going_on.first_batch = 7
+    np.testing.assert_array_equal(going_on[0], batches(pictures)[7])
 
 
 @pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "text"])
@@ -387,7 +389,7 @@ def test_no_picture_of_a_large_folder_is_decoded_by_two_processes(large):
     stream = NoisyDataset(ImageFiles(large), "gaussian", batch_size=8, crop_size=32).pairs
     decoded = [set(), set(), set()]
     for number in range(20):
-        parts = [stream.shard(number, range(8), i, 3) for i in range(3)]
+        parts = [stream.workers_crops(number, range(8), i, 3) for i in range(3)]
         assert sorted(crop for part in parts for crop in part) == list(range(8))
         chosen, _ = stream._sample_plan(number)
         for i, part in enumerate(parts):

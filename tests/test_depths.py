@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import REPOSITORY, call_script, write_png16
+from conftest import REPOSITORY, call_script, write_like, write_png16
 from PIL import Image
 
 import infer
@@ -208,7 +208,7 @@ def test_all_bits_are_read_and_written(tmp_path, name):
         pages = [file.read(n).pixels for n in range(file.pages)]
     changed = [pixels[::-1] for pixels in pages]
     target = tmp_path / f"again.{name.partition('.')[2]}"
-    images.write(tmp_path / name, target, *changed)
+    write_like(tmp_path / name, target, *changed)
     with images.open_file(target) as file:
         for n, pixels in enumerate(changed):
             np.testing.assert_array_equal(file.read(n).pixels, pixels)
@@ -450,8 +450,8 @@ def test_channels_that_stand_for_themselves_have_ranges_of_their_own(network, tm
     write = tifffile.imwrite
     write(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
     with images.open_file(tmp_path / "a.tif") as file:
-        _, origin = choose_range(Trained("a", FILTERS["gaussian"], Path()), file)
-        after = restore_picture(network, file.read(), origin)
+        span, _ = choose_range(Trained("a", FILTERS["gaussian"], Path()), file)
+        after = restore_picture(network, file.read(), span)
     for k, peak in enumerate(peaks):
         alone = restored(network, pixels[..., k])[..., 0]
         np.testing.assert_array_equal(after[..., k], alone)
@@ -768,6 +768,23 @@ def test_a_compressed_omes_description_is_kept_whatever_its_name(project, tmp_pa
         assert before.is_ome
         assert after.ome_metadata == before.ome_metadata
         assert after.series[0].axes == "ZCYX"
+
+
+def test_a_stack_is_grey_if_all_its_pages_are(project, tmp_path):
+    pages = values("uint8", 2, 3)
+    pages[0] = 0  # a shutter that was closed
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="rgb")
+    command = ("--restore", tmp_path / "a.tif", "--output", tmp_path / "out")
+    done = call_script(project / "infer.py", "gaussian", "small", *command)
+    assert "is grey" not in done.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64])
+def test_white_of_64_bits_stays_white(dtype):
+    values = np.full((1, 1, 1), np.iinfo(dtype).max, dtype)
+    for span in (None, (0.0, float(np.iinfo(dtype).max))):
+        white = ranges.from_network(np.full((1, 1, 1), 1.1, np.float32), values, span)
+        assert white[0, 0, 0] > 0.999 * np.iinfo(dtype).max
 
 
 def test_frames_that_look_like_colours_are_pointed_out(project, tmp_path):

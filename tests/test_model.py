@@ -1,11 +1,10 @@
 """The network is the report's Table 1, to the letter."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import call_script
+from conftest import REPOSITORY, call_script
 
 from model import build_unet, start_from
 from noise2noise.backend import keras
@@ -23,10 +22,6 @@ UPSAMPLE2 96 | CONCAT2 144 | DEC_CONV2A 96 | DEC_CONV2B 96
 UPSAMPLE1 96 | CONCAT1 96 + n | DEC_CONV1A 64 | DEC_CONV1B 32 | DEC_CONV1C m
 """
 ROWS = [tuple(row.strip().split(" ", 1)) for row in re.split(r"[|\n]", TABLE1.strip())]
-
-
-def test_it_has_the_papers_number_of_weights():
-    assert build_unet().count_params() == 991_203
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (1, 1), (4, 2)])
@@ -59,12 +54,6 @@ def test_a_network_for_colours_starts_a_grey_one_that_is_the_same_on_grey_pictur
     np.testing.assert_allclose(grey.predict_on_batch(picture), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 160)])
-def test_any_multiple_of_32_goes_through(size):
-    x = np.zeros((2, *size, 3), np.float32)
-    assert build_unet().predict_on_batch(x).shape == (2, *size, 3)
-
-
 def test_the_skips_join_where_table_1_says():
     model = build_unet()
     sources = {level: model.get_layer(f"pool{level - 1}") for level in (5, 4, 3, 2)}
@@ -76,7 +65,8 @@ def test_the_skips_join_where_table_1_says():
 
 
 def test_model_knows_nothing_of_noise():
-    imports = re.findall(r"^(?:from|import) ([\w.]+)", Path("model.py").read_text(), re.MULTILINE)
+    source = (REPOSITORY / "model.py").read_text()
+    imports = re.findall(r"^\s*(?:from|import) ([\w.]+)", source, re.MULTILINE)
     assert set(imports) <= {"noise2noise.backend", "noise2noise.errors", "pathlib"}
 
 

@@ -1,8 +1,10 @@
 """People's own pictures: what goes in comes out as the same kind of file, restored."""
 
+import itertools
 import os
 import resource
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -11,14 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from conftest import call_script, one_error_line, run_script, write_png16
+from conftest import call_script, one_error_line, run_script, write_like, write_png16
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from model import build_unet
 from noise2noise import images, networks, plots
 from noise2noise.deadleaves import dead_leaves
+from noise2noise.files import PART, remove_parts
 from noise2noise.runs import save_model
-from noise2noise.tiles import HALO, _spans, restore
+from noise2noise.tiles import HALO, FewSizes, _spans, restore
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]
@@ -141,7 +144,7 @@ def test_all_bits_are_read_and_written(tmp_path, name):
     write(tmp_path / name)
     photo = images.read_picture(tmp_path / name)
     np.testing.assert_array_equal(photo.pixels, pixels)
-    images.write(photo.path, tmp_path / f"again.{name}", photo.pixels)
+    write_like(photo.path, tmp_path / f"again.{name}", photo.pixels)
     np.testing.assert_array_equal(images.read_picture(tmp_path / f"again.{name}").pixels, pixels)
     if name.endswith("16.png"):  # by another library than it was written with
         decoded = tf.io.decode_png((tmp_path / f"again.{name}").read_bytes(), dtype=tf.uint16)
@@ -166,7 +169,7 @@ def test_a_png_keeps_all_that_it_says(tmp_path, pixels, profile):
     Image.fromarray(RGB).save(tmp_path / "a.png", **options)
     for source, target in ("ab", "bc"):  # first of the file with 8 bits, then of one of its kind
         photo = images.read_picture(tmp_path / f"{source}.png")
-        images.write(photo.path, tmp_path / f"{target}.png", pixels)
+        write_like(photo.path, tmp_path / f"{target}.png", pixels)
         written = tmp_path / f"{target}.png"
         np.testing.assert_array_equal(images.read_picture(written).pixels, pixels)
         with Image.open(tmp_path / "a.png") as a, Image.open(written) as b:
@@ -185,7 +188,7 @@ def test_a_tiff_of_16_bits_keeps_all_that_it_says(tmp_path):
         tmp_path / "a.tif", DEEP, **options, extratags=tags, metadata=None, software=False
     )
     photo = images.read_picture(tmp_path / "a.tif")
-    images.write(photo.path, tmp_path / "b.tif", photo.pixels)
+    write_like(photo.path, tmp_path / "b.tif", photo.pixels)
     with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(tmp_path / "b.tif") as b:
         before, after = ({tag.code: tag.value for tag in file.pages[0].tags} for file in (a, b))
     assert after == before | {273: after[273]}  # where its pixels are
@@ -338,14 +341,14 @@ def test_a_full_disk_leaves_no_cut_off_file_without_a_word(tmp_path, name, short
         noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
         assert oiio.ImageBuf(noise).write(str(tmp_path / name))
     pixels = images.read_picture(tmp_path / name).pixels
-    images.write(tmp_path / name, tmp_path / f"whole-{name}", pixels)
+    write_like(tmp_path / name, tmp_path / f"whole-{name}", pixels)
     size = (tmp_path / f"whole-{name}").stat().st_size
     left = int(size - short if short >= 1 else size * short)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (left, before[1]))
     try:
         with pytest.raises(OSError, match=r"No space left|File too large|[Ww]rite"):
-            images.write(tmp_path / name, tmp_path / f"cut-{name}", pixels)
+            write_like(tmp_path / name, tmp_path / f"cut-{name}", pixels)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -374,11 +377,11 @@ def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(
         tmp_path / "a.tif", DEEP[..., 0], extratags=[(270, 2, 0, text, True)], metadata=None
     )
     photo = images.read_picture(tmp_path / "a.tif")
-    images.write(photo.path, tmp_path / "b.tif", photo.pixels)
+    write_like(photo.path, tmp_path / "b.tif", photo.pixels)
     assert text in (tmp_path / "b.tif").read_bytes()
     Image.fromarray(RGB[..., 0] > 128).save(tmp_path / "fax.tif", compression="group4")
     fax = images.read_picture(tmp_path / "fax.tif")
-    images.write(fax.path, tmp_path / "c.tif", fax.pixels)
+    write_like(fax.path, tmp_path / "c.tif", fax.pixels)
     np.testing.assert_array_equal(images.read_picture(tmp_path / "c.tif").pixels, fax.pixels)
 
 
@@ -420,6 +423,31 @@ def test_tiles_are_the_whole_to_within_1_255th(size):
     assert len(done) > 1
     assert sum(done) == size[0] * size[1]
     assert np.abs(tiled - whole).max() < 1e-4 * np.abs(whole).max()
+
+
+def test_what_is_compiled_for_each_size_is_shown_few():
+    shown = set()
+
+    class Identity:
+        output_shape = (None, None, None, 3)
+
+        def predict_on_batch(self, x):
+            shown.add(x.shape)
+            return x
+
+    for size in itertools.product((32, 96, 160, 320, 960), repeat=2):
+        x = read_like(size)[None]
+        np.testing.assert_array_equal(FewSizes(Identity()).predict_on_batch(x), x)
+    assert len(shown) == 16
+    assert max(shown) == (1, 960, 960, 3)
+
+
+def test_what_a_killed_process_left_is_removed_in_an_hour(tmp_path):
+    for name, age in ((f"{PART}old", 4000), (f"{PART}new", 0), ("other", 4000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    remove_parts(tmp_path, 3600)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{PART}new", "other"}
 
 
 def read_like(size) -> np.ndarray:

@@ -11,7 +11,15 @@ import pytest
 from conftest import REPOSITORY, SMALL, call_script, one_error_line, run_script, weights_bytes
 
 from noise2noise.files import PART
-from noise2noise.runs import CHECKPOINT, EXIT_INTERRUPTED, PREVIOUS
+from noise2noise.runs import (
+    CHECKPOINT,
+    EXIT_INTERRUPTED,
+    MODEL,
+    NEW,
+    PREVIOUS,
+    ReadOnlyRun,
+    read_training,
+)
 
 LONG = ("--epochs", "2000", "--steps", "4", "--batch", "2", "--crop", "32", "--name", "run")
 
@@ -150,6 +158,13 @@ def flip(path):
     path.write_bytes(contents)
 
 
+def encrypt(path):
+    """Flip the bit that says so in the zip file's directory: its sums don't cover it."""
+    contents = bytearray(path.read_bytes())
+    contents[contents.rindex(b"PK\x01\x02") + 8] ^= 1
+    path.write_bytes(contents)
+
+
 @pytest.fixture
 def nearly_finished(finished):
     """A run whose last steps are done and whose network is not written yet; two checkpoints."""
@@ -164,7 +179,7 @@ def train_on(pictures, run, **options):
     return call_script(*command, **options)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip])
+@pytest.mark.parametrize("damage", [truncate, flip, encrypt])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     pictures, trained, nearly_finished, damage
 ):
@@ -174,6 +189,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     assert f"{run / CHECKPOINT} is damaged: going on from {run / PREVIOUS}" in output
     assert weights_bytes(run) == weights_bytes(trained)
     assert (run / "history.csv").read_text() == (trained / "history.csv").read_text()
+
+
+def test_a_network_whose_training_cannot_be_read_is_like_one_that_says_nothing(finished):
+    assert read_training(finished / MODEL)["filter"] == "gaussian"
+    encrypt(finished / MODEL)
+    assert read_training(finished / MODEL) == {}
+
+
+def test_a_checkpoint_that_lacked_its_name_only_goes_on(nearly_finished):
+    """As where a process was killed when the one before had its other name already."""
+    run = nearly_finished
+    (run / CHECKPOINT).rename(run / NEW)
+    truncate(run / PREVIOUS)
+    opened = ReadOnlyRun(run, {"epochs": 2})
+    assert opened.epoch == 2
+    assert opened.arrays
 
 
 def test_two_damaged_checkpoints_are_named_with_the_way_out(pictures, nearly_finished):

@@ -440,6 +440,17 @@ def test_a_plan_is_for_what_it_was_timed_with(pictures, tmp_path, monkeypatch):
     assert len(timed) == 2
 
 
+def test_a_run_folder_that_cannot_be_renamed_is_named(finished, pictures, monkeypatch):
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no")))
+    done = train("gaussian", pictures, "--fresh", output=finished.parent, check=2)
+    assert f"cannot write {finished}.1: no" in one_error_line(done)
+
+
+def test_cards_of_amd_have_no_compute_capability():
+    assert backend._gpu("H100", "9.0") == ("H100 (compute capability 9)", 9.0)
+    assert backend._gpu("MI300X", "gfx942") == ("MI300X (gfx942)", 0.0)
+
+
 def test_a_run_given_more_epochs_is_finished_with_their_network_only(finished):
     settings = runs.read_settings(finished)["settings"] | {"epochs": 3}
     pictures = json.loads((finished / runs.PICTURES).read_text())
