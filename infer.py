@@ -52,7 +52,8 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("filter", nargs="?", choices=(*FILTERS, *REAL_NOISE), help="models of this filter only")
+    kinds = (*FILTERS, *REAL_NOISE)
+    add("filter", nargs="?", choices=kinds, help="models of this filter only")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
     add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
@@ -99,6 +100,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
+    if taken := {*map(str, args.models)} & {*kinds}:  # as it takes all that follows
+        parser.error(f"--models takes folders: put {taken.pop()} and what follows before it")
     check_range(parser, args.range)
     if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
         parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")

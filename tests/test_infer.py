@@ -86,6 +86,11 @@ def test_any_size_is_restored(size):
     assert restore(build_unet(), image).shape == image.shape
 
 
+def test_a_filter_behind_models_is_not_taken_for_a_folder():
+    done = call_script("infer.py", "--models", "runs", "single", "name", check=2)
+    assert "put single and what follows before it" in done.stderr
+
+
 def test_an_ensemble_does_not_mind_how_a_picture_is_turned_and_is_better():
     clean = astronaut()[:224, 160:320]
     noisy = corrupt_for_score(FILTERS["gaussian"], clean, 0)
