@@ -12,6 +12,7 @@ from noise2noise.filters import FILTERS
 # An H100 takes 2.8 ms for 32 crops, 5.5 for 128.
 RECIPE = {"optimizer": "muon", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": None}
 RECIPE |= {"large_crops": 0.15, "flat_areas": 0.125}
+FURTHER_RATE = 3e-4  # of a network that has learned already: 1e-3 would undo some of it
 BATCH, GPU_BATCH = 8, 64
 MOST_CROPS = 512  # a step, that a longer time may ask for
 PLANNED = ("epochs", "steps", "batch", *RECIPE)  # the options that --minutes stands for
@@ -28,10 +29,11 @@ ROUND = 8  # steps of an epoch are a multiple, so that a GPU can be given severa
 SPARE = 0.02  # of the time, for what was not foreseen
 
 
-def recipe(filter: str, gpu: bool) -> dict:
-    """Return the options that do not depend on the time."""
-    without = {} if paints(filter) else {"flat_areas": 0.0}
-    return RECIPE | without | {"batch": GPU_BATCH if gpu else BATCH}
+def recipe(filter: str, gpu: bool, further: bool = False) -> dict:
+    """Return the options that do not depend on the time; `further`: with --start-from."""
+    planned = RECIPE | {"batch": GPU_BATCH if gpu else BATCH}
+    planned |= {} if paints(filter) else {"flat_areas": 0.0}
+    return planned | ({"learning_rate": FURTHER_RATE} if further else {})
 
 
 def paints(filter: str) -> bool:

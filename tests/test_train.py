@@ -512,6 +512,12 @@ def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
     assert plan.recipe("bernoulli", gpu=False)["flat_areas"] > 0
 
 
+def test_a_network_is_trained_further_at_a_lower_rate():
+    first, further = (plan.recipe("single", False, further) for further in (False, True))
+    assert further.pop("learning_rate") < first.pop("learning_rate")
+    assert further == first
+
+
 @pytest.mark.slow
 def test_minutes_train_for_about_so_long_and_a_plan_is_kept(pictures, tmp_path):
     command = ("train_model.py", "gaussian", pictures, "--crop", "32", "--minutes", "1")
