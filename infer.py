@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         default=[PRETRAINED, runs.RUNS],
         metavar="DIR",
-        help="folders of models, or of train_model.py's runs (default: pretrained runs)",
+        help="folders of models, or of train_model.py's runs, or one's (default: pretrained runs)",
     )
     add(
         "--amount",

@@ -41,6 +41,7 @@ from noise2noise.datasets import (
     NAMES,
     REAL_NOISE,
     SINGLE,
+    dataset_name,
     fingerprint,
     training_images,
 )
@@ -141,7 +142,7 @@ def open_images(args: argparse.Namespace):
         training, validation, noise_floor = open_exposures(
             args.filter, Path(args.dataset), args.crop, args.range, args.neighbours
         )
-        args.channels, args.saw_grey = 1 if training.grey else 3, 1 in training.colors
+        args.channels, args.saw_grey = 1 if training.grey else 3, training.shows_grey
         args.range, args.deep = training.span, training.deep
         return training, validation, noise_floor
     try:
@@ -377,11 +378,6 @@ def run_name(args: argparse.Namespace) -> str:
     parts += ["grey"] if args.grey else []
     parts += ["clean"] if args.clean_targets else []
     return "-".join(parts)
-
-
-def dataset_name(dataset: str) -> str:
-    path = Path(dataset).resolve()
-    return dataset if dataset in NAMES else path.stem if path.is_file() else path.name
 
 
 def usage(args: argparse.Namespace, run: runs.Run) -> str:

@@ -134,6 +134,12 @@ def training_images(
     return ImageFiles(training, crop_size, grey), ImageFiles(validation, crop_size, grey)
 
 
+def dataset_name(dataset: str) -> str:
+    """Return how what is trained on a set, a folder or a file is called."""
+    path = Path(dataset).resolve()
+    return dataset if dataset in NAMES else path.stem if path.is_file() else path.name
+
+
 def scored_paths(dataset: str) -> list[Path]:
     """Return the files that a dataset's scores are means over, in order.
 

@@ -49,7 +49,7 @@ def open_exposures(
         training, validation = training_exposures(path, 2 * crop_size, span)
     if training.span:
         low, high = training.span
-        print(f"range {low:g} to {high:g}, which the network sees as 0 to 1")
+        print(f"range {low:g} to {high:g}, which the network sees as 0 to 1{training.hint}")
     warn_of_jpeg(training.paths)
     if kind == CAPTURED:
         align_exposures(training)
@@ -158,9 +158,12 @@ def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarra
         pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
         shift = _middle_shift(*pair)
         if shift is None or np.hypot(*shift) > FAR:
+            series = len(exposures) > 2 and not scenes.neighbours
             raise InputError(
                 f"{exposures[partners[i]]} and {exposures[i]} do not show the same scene, or are "
                 f"shifted by more than {FAR:g} pixels: align them, or remove one"
+                + ", or pair those next to each other only (--neighbours 1)"
+                * series
             )
         farthest = np.fmax(farthest, np.hypot(*shift))
         shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)
@@ -186,7 +189,7 @@ def check_independence(scenes: Scenes, out=print) -> None:
     for k in range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES)):
         (image,) = scenes[k]
         clipped = max(clipped, (_clipped(image), scenes.scenes[k].name))
-        measured.append(noise_correlation(image))
+        measured.append(noise_correlation(*scenes.decoded(k)))
     _warn_of_clipping(clipped[1], clipped[0], out)
     measured = [value for value in measured if value == value]
     if not measured and not any(np.ptp(scenes[k][0]) for k in range(len(scenes))):
@@ -207,7 +210,7 @@ def check_independence(scenes: Scenes, out=print) -> None:
         )
 
 
-def noise_correlation(image: np.ndarray) -> float:
+def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> float:
     """Return the correlation of the noise of pixels side by side, about 0 for white noise.
 
     It is measured in the flattest patches, from which a quadratic surface is taken off, and the
@@ -223,7 +226,8 @@ def noise_correlation(image: np.ndarray) -> float:
 
     Parameters
     ----------
-    image : (height, width, channels)
+    image, missing : (height, width, channels)
+        Values, and which of them are none: patches with such are left out.
 
     Returns
     -------
@@ -239,9 +243,16 @@ def noise_correlation(image: np.ndarray) -> float:
     white = np.trace(neighbours @ flatten) / np.trace(flatten)
     rows, columns = (n // PATCH for n in image.shape[:2])
     found = []
-    for channel in np.moveaxis(image[: rows * PATCH, : columns * PATCH], 2, 0):
-        patches = channel.reshape(rows, PATCH, columns, PATCH).swapaxes(1, 2)
-        patches = patches.reshape(-1, PATCH**2)
+    missing = np.broadcast_to(missing, image.shape)
+    for k in range(image.shape[2]):
+        patches, gone = (
+            array[: rows * PATCH, : columns * PATCH, k]
+            .reshape(rows, PATCH, columns, PATCH)
+            .swapaxes(1, 2)
+            .reshape(-1, PATCH**2)
+            for array in (image, missing)
+        )
+        patches = patches[~gone.any(axis=1)]
         ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
         at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
         noise = patches[at_an_end < 0.25] @ np.float32(flatten)
@@ -332,11 +343,12 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     # the best of all shifts does not agree as well.
     share = 1 / (4 * np.pi * smooth**2)
     chance = 1 / np.sqrt(count * share)
-    # Differences of four neighbours hold little but noise: twice its standard deviation.
-    noise = np.median(np.abs(np.diff(np.diff(first, axis=0), axis=1))) / 0.6745 / 2
-    details = 1 - noise**2 * share / max(a.var(), 1e-12)
+    noise = _noise(first)
+    details = 1 - noise * share / max(a.var(), 1e-12)
     if agreement < min(6 * chance, 0.9):
-        return None if details > 29 / 30 else np.full(2, np.nan)
+        # Noise that neighbouring pixels share is left by smoothing more than white noise is.
+        other_scene = details > 29 / 30 or _differ(first, other, 30 * max(noise, _noise(other)))
+        return None if other_scene else np.full(2, np.nan)
     if agreement < ALIKE * details:
         return None
     # A straight edge looks alike wherever it is along itself: then noise decides. Of shifts that
@@ -347,6 +359,29 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
         if _agreement(a, b, less)[0] > agreement - 2 * chance * np.sqrt(apart * noisy):
             return less if np.rint(shift - less).any() else shift
     return shift
+
+
+def _noise(image: np.ndarray) -> float:
+    """Return the variance of an image's noise: half of its parts have so much, or less.
+
+    Differences of four neighbours hold little else, four times its variance. Means of parts, since
+    of few photons most differences are 0 or 1.
+    """
+    squares = np.diff(np.diff(image, axis=0), axis=1) ** 2 / 4
+    rows, columns = (max(1, n // PATCH) for n in squares.shape)
+    parts = squares[: rows * PATCH, : columns * PATCH]
+    parts = parts.reshape(rows, -1, columns, parts.shape[1] // columns)
+    return float(np.median(parts.mean(axis=(1, 3))))
+
+
+def _differ(first: np.ndarray, other: np.ndarray, noise: float) -> bool:
+    """Whether what is large in two images is another thing, and more than noise of a variance."""
+    from skimage.filters import gaussian
+
+    broad = DETAILS[1]
+    a, b = (gaussian(image, broad) for image in (first, other))
+    left = noise / (4 * np.pi * broad**2)
+    return max(a.var(), b.var()) > left and _agreement(a, b, np.zeros(2))[0] < ALIKE
 
 
 def _agreement(a: np.ndarray, b: np.ndarray, shift: np.ndarray) -> tuple[float, int]:

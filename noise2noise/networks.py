@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noise2noise import runs
-from noise2noise.datasets import REAL_NOISE
+from noise2noise.datasets import REAL_NOISE, dataset_name
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.ranges import Range
@@ -51,13 +51,16 @@ def find_models(
 ) -> list[Trained]:
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
 
-    Of two with one name the last folder's counts. Raises `InputError` where there is none; it
+    `folders` hold models or runs, or are a run's, or a model's file. Of two with one name the last
+    one's counts. Raises `InputError` where there is none; it
     says which command trains one.
     """
     files = {}
     for folder in folders:
-        files |= {path.stem: path for path in folder.glob("*.keras")}
-        files |= {path.parent.name: path for path in folder.glob(f"*/{runs.MODEL}")}
+        paths = [*folder.glob("*.keras"), *folder.glob(f"*/{runs.MODEL}")]
+        for path in [folder] if folder.is_file() else paths:
+            name = path.resolve().parent.name if path.name == runs.MODEL else path.stem
+            files[name] = path
     found, kinds = [], set()
     for name, path in files.items():
         training = runs.read_training(path)
@@ -68,14 +71,14 @@ def find_models(
         # Without clean pictures there is nothing to show or score: these must be asked for.
         wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
-        if wanted and (
-            dataset is None or dataset in names or Path(dataset).resolve().name in names
-        ):
+        if wanted and (dataset is None or {dataset, dataset_name(dataset)} & names):
             trained_on = tuple(training.get("trained_on", ()))
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
             deep = bool(training.get("deep", True))
             found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span, deep))
+    exact = dataset and f"{filter}-{dataset_name(dataset)}"
+    found = [trained for trained in found if trained.name == exact] or found
     if not found and filter is None and kinds & set(REAL_NOISE):
         raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:

@@ -58,11 +58,7 @@ class Picture:
     @cached_property
     def grey(self) -> bool:
         """Whether it shows no colours: it has other channels than three, or three equal ones."""
-        first = self.pixels[..., 0]
-        return self.colors != 3 or all(
-            np.array_equal(first, self.pixels[..., k], equal_nan=first.dtype.kind == "f")
-            for k in (1, 2)
-        )
+        return self.colors != 3 or is_grey(self.pixels)
 
     @property
     def color(self) -> np.ndarray:
@@ -88,13 +84,22 @@ class Picture:
         return np.concatenate((color, self.pixels[..., color.shape[2] :]), axis=2)
 
 
+def is_grey(image: np.ndarray) -> bool:
+    """Whether an image (height, width, channels) has three equal channels, or one."""
+    first, nan = image[..., 0], image.dtype.kind == "f"
+    return all(
+        np.array_equal(first, image[..., k], equal_nan=nan) for k in range(1, image.shape[2])[:2]
+    )
+
+
 class PictureFile:
     """An open file of pictures, a context manager: pages to read, and to write one like it.
 
     `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `alpha`
     whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
     words. `nodata` is the value that stands for none, where the file names one. `planes` is whether
-    its colours lie one after the other and may be pages, as tifffile writes three or four of those.
+    its colours lie one after the other and may be pages, as tifffile writes three or four of those;
+    `channels` of how many channels its pages are, where it says so.
     """
 
     format: str
@@ -103,6 +108,8 @@ class PictureFile:
     deep = True
     alpha = True
     planes = False
+    channels = 1
+    channels = 1
 
     def __init__(self, path: Path):
         self.path = path

@@ -62,23 +62,29 @@ def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None)
     if not seen.size:
         return True
     low, middle, high = np.percentile(seen, (5, 50, 95))
-    return LIMITS[0] < low and high < LIMITS[1] and -0.05 < middle < 1.05 and np.ptp(seen) > 0.01
+    inside = LIMITS[0] < low < 1 and 0 < high < LIMITS[1]
+    return inside and -0.05 < middle < 1.05 and np.ptp(seen) > 0.01
 
 
-def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | None) -> str:
-    """Return what to say where few bright values make a range in which the others' noise is lost.
+def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | None = None) -> str:
+    """Return what to say where few values make a range in which the others' noise is lost.
 
-    That is where 95% of the values lie in its lowest tenth; "" where they do not.
+    That is where nine tenths of the values lie in its lowest or highest tenth; "" elsewhere.
     """
     if span is None:
         return ""
     low, high = span
-    most = np.percentile(np.concatenate([s[~unseen(s, None, nodata)] for s in images]), 95)
-    if not low < most < low + WIDE * (high - low):
+    seen = np.concatenate([s[~unseen(s, None, nodata)] for s in images])
+    least, most = np.percentile(seen, (10, 90))
+    if low < most < low + WIDE * (high - low):
+        where, better = f"below {most:g}", f"{low:g} {2 * most - low:g}"
+    elif high - WIDE * (high - low) < least < high:
+        where, better = f"above {least:g}", f"{2 * least - high:g} {high:g}"
+    else:
         return ""
     return (
-        f"; 95% of the values are below {most:g}: --range {low:g} {2 * most - low:g} would restore "
-        "those better, and leave what is brighter"
+        f"; 90% of the values are {where}: --range {better} would restore those better, and leave "
+        "the others"
     )
 
 

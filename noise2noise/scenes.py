@@ -17,7 +17,7 @@ from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError, reading
 from noise2noise.images import SUFFIXES, find_pictures, open_file
-from noise2noise.picture import PictureFile
+from noise2noise.picture import PictureFile, is_grey
 from noise2noise.ranges import Range
 
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
@@ -49,12 +49,22 @@ class Scene:
         return tuple(dict.fromkeys(exposure.path for exposure in self.exposures))
 
 
-def find_exposures(*paths: Path) -> tuple[Exposure, ...]:
-    """Return the pictures in files, in order: each page of a stack."""
+def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]:
+    """Return the pictures in files, in order: each page of a stack.
+
+    Raises `InputError` where they are channels, which are no exposures of `one_scene`.
+    """
     found = []
     for path in paths:
         with open_file(path) as file:
             pages = [None] if file.pages == 1 else range(file.pages)
+            if one_scene and file.channels > 1:
+                raise InputError(
+                    f"the pages of {path} are of {file.channels} channels, not exposures of one "
+                    "scene: save each channel as a stack of its own"
+                )
+            if one_scene and file.format == "FITS" and file.pages == 3:
+                print(f"{path}: three planes are taken for exposures: if they are colours, part it")
             if file.planes:
                 print(
                     f"{path} holds one picture in colour, in planes: if they are exposures, write "
@@ -90,7 +100,8 @@ def find_scenes(folder: Path) -> list[Scene]:
     if folder.is_file():
         return _halves(folder, find_exposures(folder))
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: name one with a sub-folder per scene")
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {kind}: name one with a sub-folder per scene")
     subfolders = sorted(
         (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
         key=lambda p: p.name.lower(),
@@ -150,8 +161,8 @@ def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
         inner = [path.name for path in sub.iterdir() if path.is_dir()]
         if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
             raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
-        if not any(path.is_file() for path in sub.iterdir()):
-            print(f"{sub} is empty and left out")
+        if not any(path.suffix.lower() in SUFFIXES for path in sub.glob("[!.]*")):
+            print(f"{sub} holds no picture and is left out")
             continue
         scenes.append(Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))))
     return scenes
@@ -200,7 +211,8 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `dtype` their type, `deep` whether they have more than 8 bits,
+    the range of their values, `hint` what a user should know of it, `shows_grey` whether there are
+    grey ones among them, `dtype` their type, `deep` whether they have more than 8 bits,
     `neighbours` how far apart in a scene's order the two exposures of a pair may be; None: the
     type's, any.
 
@@ -216,7 +228,7 @@ class Scenes:
         self.scenes = list(scenes)
         self.paths = [path for scene in self.scenes for path in scene.paths]
         self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
-        self.grey = False
+        self.grey, self.shows_grey, self.hint = False, False, ""
         self.span: Range | None = None
         self.deep = False
         self.dtype: np.dtype | None = None
@@ -288,12 +300,21 @@ class Scenes:
         """Return exposure n of all scenes', the part of it that is taken."""
         return self._cached[n][self._parts.get(n, ...)]
 
-    def _read(self, n: int) -> np.ndarray:
+    def decoded(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return exposure n as it is stored, the part that is taken, and which values are none."""
+        part = self._parts.get(n, ...)
+        return tuple(array[part] for array in self._decode(n))
+
+    def _decode(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         exposure = self._exposures[n]
         with self._last.open(exposure.path) as file:
             picture = file.read(exposure.page or 0)
             image = picture.pixels[..., :1] if self.grey else picture.color
-            missing = ranges.unseen(image, None, file.nodata)
+            return image, ranges.unseen(image, None, file.nodata)
+
+    def _read(self, n: int) -> np.ndarray:
+        exposure = self._exposures[n]
+        image, missing = self._decode(n)
         if self.dtype not in (None, image.dtype):
             raise InputError(
                 f"{exposure} holds {image.dtype} values, others {self.dtype}: {ONE_KIND}"
@@ -354,7 +375,8 @@ def training_exposures(path: Path, size: int, span: Range | None = None) -> tupl
         For a folder without pictures, or too few pixels; it names the file.
     """
     with reading(path):
-        exposures = find_exposures(*([path] if path.is_file() else find_pictures(path)))
+        paths = [path] if path.is_file() else find_pictures(path)
+        exposures = find_exposures(*paths, one_scene=False)
     scenes = [Scene(str(exposure), (exposure,)) for exposure in exposures]
     alone = len(scenes) == 1
     parts = [Scenes(part, size) for part in ([scenes] * 2 if alone else split(scenes))]
@@ -382,7 +404,10 @@ def _seen_alike(
     if len(dtypes) > 1:
         (one, first), (other, second) = list(dtypes.items())[:2]
         raise InputError(f"{first} holds {one} values and {second} {other}: {ONE_KIND}")
-    span = span or ranges.measure(training._cached[n] for n in some)
+    if not span:
+        span = ranges.measure(training._cached[n] for n in some)
+        training.hint = ranges.wide_hint([ranges.sample(training._cached[n]) for n in some], span)
+    training.shows_grey = 1 in training.colors or any(is_grey(training._cached[n]) for n in some)
     (dtype,) = dtypes
     for part in parts:
         part.span, part.dtype, part.deep = span, dtype, dtype != np.uint8

@@ -1,6 +1,7 @@
 """TIFF files by tifffile: any depth, stacks, planar, tiled, BigTIFF, OME's and ImageJ's."""
 
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,7 @@ class Tiff(PictureFile):
             # ImageJ shows values in false colours by a palette: they are grey all the same.
             self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
             self.planes = _is_planar(self._first) and self._first.is_shaped and self.pages == 1
+            self.channels = self._channels()
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:
@@ -64,6 +66,13 @@ class Tiff(PictureFile):
             and p.compression not in (6, 7)
             for p in (self._page(n) for n in range(self._described))
         )
+
+    def _channels(self) -> int:
+        """Return of how many channels the pages are, by what ImageJ or OME says."""
+        if self._first.samplesperpixel > 1:
+            return 1
+        said = re.search(r'^channels=(\d+)|\bSizeC="(\d+)"', self._first.description, re.M)
+        return int(said[1] or said[2]) if said else 1
 
     def _planes(self) -> int:
         """Return the pages of a stack of which only the first is described, as ImageJ's of 4 GB."""

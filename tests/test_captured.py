@@ -1,5 +1,6 @@
 """Real exposures: found, measured, refused where they spoil the idea, and trained on."""
 
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import pytest
 import tifffile
 from conftest import SMALL, call_script, one_error_line, write_png16
 from PIL import Image
+from skimage.data import astronaut, coffee
 
 from data import CapturedDataset
 from noise2noise import scenes
@@ -16,10 +18,18 @@ from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
-from noise2noise.exposures import MAX_CLIPPED, _clipped, align_exposures, warn_of_jpeg
+from noise2noise.exposures import (
+    FAR,
+    MAX_CLIPPED,
+    _clipped,
+    _middle_shift,
+    _moves_inside,
+    align_exposures,
+    warn_of_jpeg,
+)
 from noise2noise.images import open_file, read_picture
 from noise2noise.runs import read_training
-from noise2noise.scenes import Scenes, find_scenes, training_scenes
+from noise2noise.scenes import Scenes, find_exposures, find_scenes, training_scenes
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -94,7 +104,7 @@ def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path):
 def test_stray_folders_are_said(folder, capsys):
     (folder / "empty").mkdir()
     assert len(find_scenes(folder)) == 3
-    assert "empty is empty and left out" in capsys.readouterr().out
+    assert "empty holds no picture and is left out" in capsys.readouterr().out
     (folder / "day/scene").mkdir(parents=True)
     with pytest.raises(InputError, match="day holds sub-folders, not exposures"):
         find_scenes(folder)
@@ -228,6 +238,54 @@ def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder):
         expose(folder / f"mixed/{exposure}.png", dead_leaves(rng, size=96), rng)
     with pytest.raises(InputError, match=r"mixed/1\.png do not show the same scene"):
         align_exposures(Scenes(find_scenes(folder)), out=lines.append)
+
+
+@pytest.mark.parametrize("noise", [5, 25, 50])
+def test_different_scenes_are_told_apart_in_noise_too(noise):
+    pictures = [astronaut()[:192, 160:352], coffee()[100:292, 200:392], astronaut()[192:384, :192]]
+    rng = np.random.default_rng(0)
+    for first, other in itertools.product(range(3), repeat=2):
+        noisy = [
+            pictures[k] / 255 + rng.normal(scale=noise / 255, size=(192, 192, 3))
+            for k in (first, other)
+        ]
+        shift = _middle_shift(*np.float32(noisy))
+        if first == other:
+            assert np.hypot(*shift) < 0.5
+        else:
+            assert shift is None or np.hypot(*shift) > FAR
+
+
+@pytest.mark.parametrize("photons", [1, 3])
+def test_one_scene_in_few_photons_is_one(photons):
+    rng = np.random.default_rng(0)
+    clean = astronaut()[:192, 160:352].mean(axis=2, keepdims=True) / 255
+    first, other = (np.float32(rng.poisson(clean * photons)) for _ in range(2))
+    assert np.hypot(*_middle_shift(first, other)) < 0.7
+    assert not _moves_inside(first, other)
+
+
+def test_channels_are_no_exposures(tmp_path):
+    pages = np.random.default_rng(0).integers(0, 4000, (6, 2, 64, 64)).astype(np.uint16)
+    for name, options in (("a.tif", {"imagej": True}), ("b.ome.tif", {"ome": True})):
+        tifffile.imwrite(tmp_path / name, pages, metadata={"axes": "TCYX"}, **options)
+        with pytest.raises(InputError, match="are of 2 channels, not exposures of one scene"):
+            find_scenes(tmp_path / name)
+        assert len(find_exposures(tmp_path / name, one_scene=False)) == 12
+
+
+def test_a_range_that_few_values_make_wide_is_pointed_out_and_grey_in_three_channels_is_grey(
+    tmp_path,
+):
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        pages = rng.normal(1000, 10, (3, 64, 64, 1)).repeat(3, axis=3)
+        pages[:, :4, :8] = 12_000
+        tifffile.imwrite(tmp_path / f"{k}.tif", pages.astype(np.uint16), photometric="rgb")
+    training, _ = training_scenes(tmp_path, 32)
+    assert "--range " in training.hint
+    assert training.shows_grey
+    assert not training.grey
 
 
 def test_areas_of_one_value_neither_move_nor_differ(folder):

@@ -730,12 +730,14 @@ def test_pictures_of_one_colour_stay_so(network):
 def test_a_range_wide_for_few_bright_values_is_pointed_out():
     image = np.float32(np.random.default_rng(0).normal(1, 0.1, (100, 100, 1)))
     span = ranges.measure([image])
-    assert ranges.wide_hint([image], span, None) == ""
+    assert ranges.wide_hint([image], span) == ""
     image[:10, :10] = 40
     span = ranges.measure([image])
-    assert "--range " in ranges.wide_hint([image], span, None)
+    assert "--range " in ranges.wide_hint([image], span)
+    dark = 100 - image  # such as -9999 for what is none
+    assert "are above" in ranges.wide_hint([dark], ranges.measure([dark]))
     image = np.where(image > 39, image, 0)  # too few values to take a range from
-    assert ranges.wide_hint([image], ranges.measure([image]), None) == ""
+    assert ranges.wide_hint([image], ranges.measure([image])) == ""
 
 
 def test_dim_files_are_refused_by_a_network_of_bright_ones():

@@ -15,7 +15,7 @@ from model import build_unet
 from noise2noise.backend import keras
 from noise2noise.filters import FILTERS
 from noise2noise.metrics import corrupt_for_score, psnr, ssim
-from noise2noise.networks import PRETRAINED
+from noise2noise.networks import PRETRAINED, find_models
 from noise2noise.ranges import to_8bit
 from noise2noise.tiles import Ensemble, restore
 
@@ -113,6 +113,17 @@ def test_scores_agree_with_scikit_image():
     assert psnr(a, a) == float("inf")
     assert ssim(a, a) == pytest.approx(1)
     assert to_8bit(np.array([-1, 0.5, 2])).tolist() == [0, 128, 255]
+
+
+def test_a_model_is_found_by_its_run_its_file_and_what_it_was_trained_on(trained, tmp_path):
+    picture = tmp_path / "cell.tif"
+    picture.touch()
+    for name in ("gaussian-cell", "cell"):
+        shutil.copytree(trained, tmp_path / name)
+    for where in (tmp_path, tmp_path / "gaussian-cell", tmp_path / "gaussian-cell/model.keras"):
+        (found,) = find_models("gaussian", str(picture), folders=[where])
+        assert found.name == "gaussian-cell"
+    assert len(find_models("gaussian", folders=[tmp_path])) == 2
 
 
 def test_without_a_model_it_says_which_command_trains_one(project):

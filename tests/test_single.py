@@ -137,6 +137,9 @@ class Singles(list):
         super().__init__([image] for image in images)
         self.scenes = [Scene(f"{k}.png", ()) for k in range(len(images))]
 
+    def decoded(self, k):
+        return self[k][0], False
+
 
 WHITE = {f"white {sigma}": sigma for sigma in (5, 10, 25, 50)}
 
@@ -180,6 +183,14 @@ def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name):
     check_independence(Singles(noisy, noisy, noisy), out=lines.append)
     assert lines[-1].startswith("warning")
     assert "python infer.py --restore PICTURES --output DIR" in lines[-1]
+
+
+def test_what_is_no_number_says_nothing_of_the_noise(tmp_path, capsys):
+    picture = np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32)
+    picture[:80] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", picture)
+    check_independence(training_exposures(tmp_path / "a.tif", 32)[0])
+    assert "correlation of 0.0" in capsys.readouterr().out.replace("-", "")
 
 
 def test_pictures_without_noise_to_measure_are_said():
