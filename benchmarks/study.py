@@ -56,8 +56,7 @@ RUNS |= {
     "text-bsds300-l1-adam-clean": f"{RUNS['text-bsds300']} --loss l1 --clean-targets",
 }
 for filter in FILTERS:
-    KODAK = RECIPE.replace("1e-3", "5e-4") if filter == "bernoulli" else RECIPE
-    RUNS[f"{filter}-kodak"] = f"{filter} kodak {KODAK}"
+    RUNS[f"{filter}-kodak"] = f"{filter} kodak --minutes 30"
 # The ones for people's own pictures: long, each from a network that has seen pictures already.
 CAMERA = "--optimizer muon --steps 1000 --batch 4 --learning-rate 5e-4 --schedule cosine"
 RUNS["camera-bsds300"] = (

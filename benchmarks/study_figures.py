@@ -88,7 +88,7 @@ def read_history(name: str) -> list[dict[str, float]]:
 
 def draw_chart1() -> None:
     """Loss and MSE against epochs, of what the report shows: Poisson noise on Kodak."""
-    title = "poisson-kodak, noisy targets: L2, Adam, 1e-3 falling to 0"
+    title = "poisson-kodak, noisy targets: L2, Muon, 1e-3 falling to 0"
     chart = plots.chart1(read_history("poisson-kodak"), title, "l2")
     plots.save_and_show(chart, RESULTS / "chart1.png", show=False)
 
