@@ -307,6 +307,7 @@ def small_disk():
         (BSDS300, bytes(1_000_000)),
         (BSDS300, archive(member("BSDS300/big", bytes(1_000_000)))),  # full while unpacking
     ],
+    ids=["kodak", "bsds", "unpacking"],
 )
 def test_full_disk(tmp_path, script, data):
     folder = occupied(tmp_path, script)
