@@ -158,12 +158,12 @@ def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarra
         pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
         shift = _middle_shift(*pair)
         if shift is None or np.hypot(*shift) > FAR:
-            series = len(exposures) > 2 and not scenes.neighbours
+            way_out = "align them, or remove one"
+            if len(exposures) > 2 and not scenes.neighbours:
+                way_out += ", or pair those next to each other only (--neighbours 1)"
             raise InputError(
                 f"{exposures[partners[i]]} and {exposures[i]} do not show the same scene, or are "
-                f"shifted by more than {FAR:g} pixels: align them, or remove one"
-                + ", or pair those next to each other only (--neighbours 1)"
-                * series
+                f"shifted by more than {FAR:g} pixels: {way_out}"
             )
         farthest = np.fmax(farthest, np.hypot(*shift))
         shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)

@@ -402,9 +402,8 @@ def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = Non
     """Bring a picture's RGB to 8 bits and turn it as its EXIF orientation says, to show."""
     shown, orientation = ranges.to_8bit(color, span), 1
     with open_file(picture.path) as file:
-        turned = (
-            isinstance(file, PillowFile) and file.format == "TIFF"
-        )  # by Pillow, when it was read
+        # By Pillow, when it was read.
+        turned = isinstance(file, PillowFile) and file.format == "TIFF"
     with contextlib.suppress(*DECODE_ERRORS), Image.open(picture.path) as source:
         orientation = source.getexif().get(0x0112, 1)
     if turned or orientation == 1:

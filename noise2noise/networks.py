@@ -52,8 +52,7 @@ def find_models(
     """Find the trained models, all of them or those asked for, ordered by dataset and filter.
 
     `folders` hold models or runs, or are a run's, or a model's file. Of two with one name the last
-    one's counts. Raises `InputError` where there is none; it
-    says which command trains one.
+    counts. Raises `InputError` where there is none; it says which command trains one.
     """
     files = {}
     for folder in folders:

@@ -109,7 +109,6 @@ class PictureFile:
     alpha = True
     planes = False
     channels = 1
-    channels = 1
 
     def __init__(self, path: Path):
         self.path = path
