@@ -171,6 +171,8 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         begun = earlier["settings"].get("minutes")
         begun = f"with --minutes {begun:g}" if begun else "without --minutes"
         raise InputError(f"{run_folder(args)} was begun {begun}: go on so, or --fresh starts over")
+    if processes.chief:
+        runs.check_free(run_folder(args))  # before it takes its time
     planned = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
     vars(args).update(planned, epochs=1, steps=plan.TIMED_STEPS)
     each = 4 * backend.device_count()  # of whose large crops each device takes as many

@@ -129,10 +129,13 @@ class Run:
         if not self.arrays and not (folder / MODEL).exists():
             earlier = None  # nothing was trained yet: what failed may be given otherwise
         if earlier is not None:
+            there = earlier["settings"]
             # Other exposures may have another range: then it is they that are named.
-            if earlier["settings"].get("dataset") == settings["dataset"]:
+            if there.get("dataset") == settings["dataset"]:
                 self._check_pictures(pictures)
-            self._check_settings(earlier["settings"], settings)
+            elif by_file_name(self._read_pictures() or {}) == by_file_name(pictures):
+                there = there | {"dataset": settings["dataset"]}  # the same ones, moved
+            self._check_settings(there, settings)
         epochs = settings["epochs"]
         if earlier is None or earlier["settings"]["epochs"] != epochs:
             if earlier is not None:
@@ -181,15 +184,21 @@ class Run:
                 f"under another --name with --start-from {self.folder / MODEL}"
             )
 
-    def _check_pictures(self, pictures: dict[str, str]) -> None:
-        """Refuse pictures that are not those that the run was begun with."""
+    def _read_pictures(self) -> dict[str, str] | None:
+        """Return what the run was begun with; None where an earlier version began it."""
         path = self.folder / PICTURES
         try:
-            earlier = dict(json.loads(path.read_text()))
-        except FileNotFoundError:  # begun by an earlier version
-            return
+            return dict(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, TypeError):
             raise InputError(f"{path} cannot be read: --fresh keeps the folder aside") from None
+
+    def _check_pictures(self, pictures: dict[str, str]) -> None:
+        """Refuse pictures that are not those that the run was begun with."""
+        earlier = self._read_pictures()
+        if earlier is None:
+            return
         changed = [f"{name} is gone" for name in earlier if name not in pictures]
         changed += [f"{name} is new" for name in pictures if name not in earlier]
         changed += [
@@ -291,6 +300,11 @@ def open_run(folder: Path, settings: dict, device: str, pictures: dict[str, str]
     return run
 
 
+def by_file_name(pictures: dict[str, str]) -> list[tuple[str, str]]:
+    """Return fingerprints in their order, wherever the files are."""
+    return [(Path(name).name, contents) for name, contents in pictures.items()]
+
+
 def read_settings(folder: Path) -> dict | None:
     """Return what a run folder's settings file holds, None where there is none."""
     path = folder / SETTINGS
@@ -324,6 +338,12 @@ def metadata(device: str) -> dict:
 def was_trained(folder: Path) -> bool:
     """Whether a run folder holds what was trained, a checkpoint or a network."""
     return any((folder / name).exists() for name in (NEW, CHECKPOINT, PREVIOUS, MODEL))
+
+
+def check_free(folder: Path) -> None:
+    """Raise `InputError` where another training runs in a folder."""
+    if folder.exists():
+        _lock(folder).release()
 
 
 def archive(folder: Path) -> Path | None:

@@ -155,10 +155,10 @@ def test_pictures_that_changed_since_the_run_was_begun_are_named_and_the_run_lef
     finished, pictures, tmp_path, disturb
 ):
     folder = Path(shutil.copytree(pictures, tmp_path / pictures.name))
+    assert "is finished" in train("gaussian", folder, output=finished.parent).stdout  # moved
     settings = json.loads((finished / "settings.json").read_text())
     settings["settings"]["dataset"] = str(folder)  # as if the run had been begun here
     (finished / "settings.json").write_text(json.dumps(settings))
-    assert "is finished" in train("gaussian", folder, output=finished.parent).stdout
     named = disturb(folder)
     before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     for epochs in (2, 3):
@@ -382,9 +382,14 @@ def test_a_lock_that_cannot_be_taken_is_named_for_what_it_is(finished, pictures)
 
 
 def test_a_run_that_another_training_holds_is_refused(finished, pictures):
+    soon = "gaussian", pictures, "--minutes", "0.001", "--output-dir", finished.parent
     with FileLock(finished / "lock"):
         line = one_error_line(train("gaussian", pictures, output=finished.parent, check=2))
-    assert f"another training runs in {finished}" in line
+        assert f"another training runs in {finished}" in line
+        for name in ("model.keras", "checkpoint.npz"):  # it has trained nothing yet
+            (finished / name).unlink()
+        line = one_error_line(call_script("train_model.py", *soon, check=2))
+    assert f"another training runs in {finished}" in line, "not before it has timed steps"
 
 
 def test_a_failed_download_names_the_way_to_train_without_a_network(project, monkeypatch):
