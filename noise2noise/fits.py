@@ -33,7 +33,7 @@ class Fits(PictureFile):
             if isinstance(self._hdu, fits.CompImageHDU):
                 raise InputError(f"{path} is compressed FITS: unpack it first (funpack)")
             if len(images) > 1:
-                self.lost.append(f"{len(images) - 1} further images stay as they are")
+                self.lost.append(f"the first of its {len(images)} images is taken")
         header = self._hdu.header
         if "BLANK" in header and header.get("BZERO", 0) == 2 ** (header["BITPIX"] - 1):
             # Of unsigned integers: astropy leaves those as they are.

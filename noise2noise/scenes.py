@@ -54,7 +54,7 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
 
     Raises `InputError` where they are channels, which are no exposures of `one_scene`.
     """
-    found = []
+    found, partly = [], []
     for path in paths:
         with open_file(path) as file:
             pages = [None] if file.pages == 1 else range(file.pages)
@@ -63,6 +63,7 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
                     f"the pages of {path} are of {file.channels} channels, not exposures of one "
                     "scene: save each channel as a stack of its own"
                 )
+            partly += [f"{path}: {loss}" for loss in file.lost]
             if one_scene and file.format == "FITS" and file.pages == 3:
                 print(f"{path}: three planes are taken for exposures: if they are colours, part it")
             if file.planes:
@@ -71,6 +72,9 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
                     "them with tifffile's photometric='minisblack'"
                 )
         found += [Exposure(path, page) for page in pages]
+    if partly:
+        more = f" (so it is in {len(partly)} files)" if len(partly) > 1 else ""
+        print(partly[0] + more)
     return tuple(found)
 
 

@@ -604,3 +604,16 @@ def test_files_of_two_depths_are_refused(folder, monkeypatch):
     training, _ = training_scenes(folder, 32)
     with pytest.raises(InputError, match=r"holds uint8 values, others uint16: give one kind"):
         [image for scene in training for image in scene]
+
+
+def test_what_is_not_taken_of_fits_files_is_said(tmp_path, capsys):
+    fits = pytest.importorskip("astropy.io.fits")
+    scenes = [tmp_path / f"{name}.fits" for name in "abc"]
+    for k, path in enumerate(scenes):
+        image = np.full((3, 64, 64), k, np.float32)
+        further = [] if k == 2 else [fits.ImageHDU(image)]
+        fits.HDUList([fits.PrimaryHDU(image), *further]).writeto(path)
+    find_exposures(*scenes)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"{scenes[0]}: the first of its 2 images is taken (so it is in 2 files)"
+    assert sum("three planes are taken for exposures" in line for line in printed) == 3

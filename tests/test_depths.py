@@ -582,7 +582,7 @@ def test_odd_files_end_in_a_result_or_in_one_line_that_names_them(project, tmp_p
         for name in names
         if "tif" in name and name not in refused and name != "sizes.tif"
     }
-    assert "extensions.fits: 1 further images stay as they are" in done.stdout
+    assert "extensions.fits: the first of its 2 images is taken" in done.stdout
     assert np.isnan(read["nan.tif"]).all()
     assert "nan.tif: what is no number stays (1600 values)" in done.stdout
     assert np.isfinite(read["wild.tif"]).all()
