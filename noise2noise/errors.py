@@ -1,6 +1,7 @@
 """What every script does with bad input: one line on stderr, exit code 2, no traceback."""
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -44,10 +45,11 @@ def run_main(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except Exception:
-        if not multi_process:
-            raise
         traceback.print_exc()
         code = 1
+    # TensorFlow's iterators wait for the batch that their threads make: at the interpreter's end,
+    # when these run no Python any more, for ever.
+    gc.collect()
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # of `| head`, or `| tee` that Ctrl-C ended first

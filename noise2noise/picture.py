@@ -99,7 +99,7 @@ class PictureFile:
     whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
     words. `nodata` is the value that stands for none, where the file names one. `planes` is whether
     its colours lie one after the other and may be pages, as tifffile writes three or four of those;
-    `channels` of how many channels its pages are, where it says so.
+    `channels` and `slices` of how many of these its pages are, where it says so.
     """
 
     format: str
@@ -109,6 +109,7 @@ class PictureFile:
     alpha = True
     planes = False
     channels = 1
+    slices = 1
 
     def __init__(self, path: Path):
         self.path = path

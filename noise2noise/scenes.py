@@ -54,7 +54,7 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
 
     Raises `InputError` where they are channels, which are no exposures of `one_scene`.
     """
-    found, partly = [], []
+    found = []
     for path in paths:
         with open_file(path) as file:
             pages = [None] if file.pages == 1 else range(file.pages)
@@ -63,19 +63,26 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
                     f"the pages of {path} are of {file.channels} channels, not exposures of one "
                     "scene: save each channel as a stack of its own"
                 )
-            partly += [f"{path}: {loss}" for loss in file.lost]
-            if one_scene and file.format == "FITS" and file.pages == 3:
-                print(f"{path}: three planes are taken for exposures: if they are colours, part it")
             if file.planes:
                 print(
                     f"{path} holds one picture in colour, in planes: if they are exposures, write "
                     "them with tifffile's photometric='minisblack'"
                 )
         found += [Exposure(path, page) for page in pages]
-    if partly:
-        more = f" (so it is in {len(partly)} files)" if len(partly) > 1 else ""
-        print(partly[0] + more)
     return tuple(found)
+
+
+def notes_on(file: PictureFile, one_scene: bool) -> list[str]:
+    """Say how a file of exposures is taken that may be meant otherwise."""
+    notes = list(file.lost)
+    if one_scene and file.slices > 1:
+        notes.append(
+            "its pages are slices, it says (as ImageJ does of any stack): those of a volume are no "
+            "exposures of one scene"
+        )
+    if one_scene and file.format == "FITS" and file.pages == 3:
+        notes.append("three planes are taken for exposures: if they are colours, part it")
+    return notes
 
 
 def by_number(paths: Sequence[Path]) -> list[Path]:
@@ -215,10 +222,10 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `hint` what a user should know of it, `shows_grey` whether there are
-    grey ones among them, `dtype` their type, `deep` whether they have more than 8 bits,
-    `neighbours` how far apart in a scene's order the two exposures of a pair may be; None: the
-    type's, any.
+    the range of their values, `hint` what a user should know of it, `notes` the same of files,
+    with those that each is about, `shows_grey` whether there are grey ones among them, `dtype`
+    their type, `deep` whether they have more than 8 bits, `neighbours` how far apart in a scene's
+    order the two exposures of a pair may be; None: the type's, any.
 
     Raises
     ------
@@ -233,6 +240,7 @@ class Scenes:
         self.paths = [path for scene in self.scenes for path in scene.paths]
         self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
         self.grey, self.shows_grey, self.hint = False, False, ""
+        self.notes: dict[str, list[Path]] = {}
         self.span: Range | None = None
         self.deep = False
         self.dtype: np.dtype | None = None
@@ -250,6 +258,9 @@ class Scenes:
                 with self._last.open(exposure.path) as file:
                     sizes[exposure] = file.size(exposure.page or 0)
                     colors.add(channels := file.colors(exposure.page or 0))
+                    if not exposure.page:
+                        for note in notes_on(file, len(scene.exposures) > 1):
+                            self.notes.setdefault(note, []).append(file.path)
                 if channels not in (1, 3):
                     raise InputError(
                         f"{exposure.path} has {channels} channels, neither grey nor RGB: save each "

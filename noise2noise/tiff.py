@@ -46,7 +46,9 @@ class Tiff(PictureFile):
             # ImageJ shows values in false colours by a palette: they are grey all the same.
             self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
             self.planes = _is_planar(self._first) and self._first.is_shaped and self.pages == 1
-            self.channels = self._channels()
+            if self._first.samplesperpixel == 1:
+                self.channels = self._said("channels", "SizeC")
+            self.slices = self._said("slices", "SizeZ")
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:
@@ -67,11 +69,10 @@ class Tiff(PictureFile):
             for p in (self._page(n) for n in range(self._described))
         )
 
-    def _channels(self) -> int:
-        """Return of how many channels the pages are, by what ImageJ or OME says."""
-        if self._first.samplesperpixel > 1:
-            return 1
-        said = re.search(r'^channels=(\d+)|\bSizeC="(\d+)"', self._first.description, re.M)
+    def _said(self, imagej: str, ome: str) -> int:
+        """Return how many of something the pages are of, in ImageJ's words or in OME's."""
+        found = rf'^{imagej}=(\d+)|\b{ome}="(\d+)"'
+        said = re.search(found, self._first.description, re.M)
         return int(said[1] or said[2]) if said else 1
 
     def _planes(self) -> int:

@@ -16,15 +16,19 @@ from data import CapturedDataset
 from noise2noise import scenes
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
+from noise2noise.datasets import CAPTURED
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.exposures import (
     FAR,
     MAX_CLIPPED,
+    MAX_SHARED,
     _clipped,
     _middle_shift,
     _moves_inside,
+    _shared_noise,
     align_exposures,
+    open_exposures,
     warn_of_jpeg,
 )
 from noise2noise.images import open_file, read_picture
@@ -263,6 +267,32 @@ def test_one_scene_in_few_photons_is_one(photons):
     first, other = (np.float32(rng.poisson(clean * photons)) for _ in range(2))
     assert np.hypot(*_middle_shift(first, other)) < 0.7
     assert not _moves_inside(first, other)
+
+
+def test_noise_that_exposures_share_is_warned_of(tmp_path):
+    """As of a raw file and its JPEG, a mean and what it was made of, a fixed pattern."""
+    rng = np.random.default_rng(0)
+    clean = astronaut()[:256, 128:384].mean(axis=2, keepdims=True) / 255
+    noise = rng.normal(0, 0.06, (5, *clean.shape))
+    first = clean + noise[0]
+    assert abs(_shared_noise(first, clean + noise[1])) < 0.2
+    Image.fromarray(np.uint8(np.clip(first[..., 0] * 255, 0, 255))).save(
+        tmp_path / "a.jpg", quality=90
+    )
+    jpeg = read_picture(tmp_path / "a.jpg").pixels / 255
+    assert _shared_noise(first, jpeg) > 2 * MAX_SHARED
+    assert _shared_noise(first, clean + noise[:4].mean(axis=0)) > MAX_SHARED
+    assert np.isnan(_shared_noise(clean, clean + noise[0] / 10)), "details are no noise"
+    lines = []
+    for name, independent in (("whole", 1.0), ("half", 0.7)):
+        (tmp_path / name).mkdir()
+        for k in range(3):
+            image = clean + independent * noise[k] + (1 - independent**2) ** 0.5 * noise[4]
+            image = np.uint16(np.clip(image, 0, 1) * 65535)
+            tifffile.imwrite(tmp_path / name / f"{k}.tif", image[..., 0])
+    align_exposures(Scenes(find_scenes(tmp_path)), out=lines.append)
+    (warning,) = [line for line in lines if "share noise" in line]
+    assert "exposures of half share noise" in warning
 
 
 def test_channels_are_no_exposures(tmp_path):
@@ -609,11 +639,23 @@ def test_files_of_two_depths_are_refused(folder, monkeypatch):
 def test_what_is_not_taken_of_fits_files_is_said(tmp_path, capsys):
     fits = pytest.importorskip("astropy.io.fits")
     scenes = [tmp_path / f"{name}.fits" for name in "abc"]
+    rng = np.random.default_rng(0)
     for k, path in enumerate(scenes):
-        image = np.full((3, 64, 64), k, np.float32)
+        image = rng.normal(size=(3, 64, 64)).astype(np.float32)
         further = [] if k == 2 else [fits.ImageHDU(image)]
         fits.HDUList([fits.PrimaryHDU(image), *further]).writeto(path)
-    find_exposures(*scenes)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == f"{scenes[0]}: the first of its 2 images is taken (so it is in 2 files)"
-    assert sum("three planes are taken for exposures" in line for line in printed) == 3
+    open_exposures(CAPTURED, tmp_path, 64, None, None)
+    first, planes, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"{scenes[0]}: the first of its 2 images is taken (2 such files)"
+    assert planes.startswith(f"{scenes[0]}: three planes are taken for exposures")
+    assert planes.endswith("(3 such files)")
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
+def test_slices_that_may_be_a_volume_are_pointed_out(tmp_path, capsys, options):
+    pages = np.random.default_rng(0).integers(0, 4000, (6, 64, 64)).astype(np.uint16)
+    for axes, said in (("ZYX", True), ("TYX", False)):
+        stack = tmp_path / f"{axes}.tif"
+        tifffile.imwrite(stack, pages, metadata={"axes": axes}, **options)
+        open_exposures(CAPTURED, stack, 64, None, None)
+        assert capsys.readouterr().out.count(f"{stack}: its pages are slices, it says") == said

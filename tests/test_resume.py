@@ -77,6 +77,18 @@ def go_on(pictures, run, seconds=120):
     return process.returncode, output, errors
 
 
+def test_a_stopped_training_ends_though_its_next_batch_is_being_made(tmp_path):
+    """TensorFlow's iterator waits for the batch, which no thread makes in an ending Python."""
+    process = start("deadleaves", tmp_path, "--checkpoint-steps", "1")
+    try:
+        wait_for(tmp_path / "run" / CHECKPOINT, process)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_INTERRUPTED, output + errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["KILL", "TERM"])
 def test_a_disturbed_run_ends_as_the_undisturbed_one(name):
