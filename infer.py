@@ -167,9 +167,9 @@ def picture_to_show(image: Path | None):
 
 def show(models: list[Trained], args: argparse.Namespace) -> None:
     """Make Table 2: a row per model, input, output and true image with their PSNR."""
-    clean, name = picture_to_show(args.image)
     from noise2noise import plots
 
+    clean, name = picture_to_show(args.image)
     rows = []
     for trained in models:
         model = load(trained, args.ensemble)

@@ -14,7 +14,7 @@ import numpy as np
 from noise2noise.datasets import CAPTURED
 from noise2noise.errors import InputError
 from noise2noise.images import middle
-from noise2noise.ranges import Range, to_network
+from noise2noise.ranges import Range, to_network, words
 from noise2noise.scenes import Scene, Scenes, training_exposures, training_scenes
 
 MAX_BRIGHTNESS = 0.02  # relative difference of the means from which exposures are warned of
@@ -53,8 +53,7 @@ def open_exposures(
         files = {path for part in (training, validation) for path in part.notes.get(note, ())}
         print(f"{min(files)}: {note}{f' ({len(files)} such files)' * (len(files) > 1)}")
     if training.span:
-        low, high = training.span
-        print(f"range {low:g} to {high:g}, which the network sees as 0 to 1{training.hint}")
+        print(f"range {words(training.span)}, which the network sees as 0 to 1{training.hint}")
     warn_of_jpeg(training.paths)
     if kind == CAPTURED:
         align_exposures(training)

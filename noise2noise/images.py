@@ -39,6 +39,8 @@ KEPT_PNG_CHUNKS += (b"cICP", b"mDCV", b"cLLI")  # colours of HDR
 # TIFF tags that Pillow writes anew (sizes, offsets, JPEG's tables), so they are not copied; the
 # resolution is.
 ANEW_TIFF_TAGS = {*WRITTEN_TAGS, 347, *range(512, 522), *range(529, 533)} - {282, 283, 296}
+ANEW_TIFF_TAGS |= {320, *range(332, 338)}  # the palette and the inks, of what becomes RGB
+ICC_PROFILE = 34675
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP and AVIF
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
@@ -82,6 +84,11 @@ def open_picture(path: Path) -> Image.Image:
             ) from None
     if image.format == "TIFF":
         image.filename = ""  # lest Pillow maps the file, where it mistakes the sides of turned ones
+    elif image.format == "PNG" and image.mode == "L" and image.tile:
+        top = {"L;2": 3, "L;4": 15}.get(image.tile[0].args, 255)
+        clear = image.info.get("transparency")
+        if isinstance(clear, int) and clear <= top:  # which Pillow leaves as it is in the file
+            image.info["transparency"] = clear * (255 // top)
     return image
 
 
@@ -89,6 +96,8 @@ def open_file(path: Path) -> PictureFile:
     """Open a file of pictures, a context manager; `InputError` names it if it cannot be."""
     with decoding(path), path.open("rb") as file:
         beginning = file.read(16)
+    if beginning.startswith(b"\x1f\x8b"):
+        raise InputError(f"{path} is compressed by gzip: unpack it first")
     kind = next((kind for magic, kind in FORMATS if beginning.startswith(magic)), PillowFile)
     opened = kind(path)
     if (
@@ -207,9 +216,9 @@ class PillowFile(PictureFile):
         options = {key: source.info[key] for key in kept if source.info.get(key)}
         if self.format == "PNG":  # whose texts may be called so; `Png` copies all there is
             options.clear()
-        if source.mode == "CMYK":  # it becomes RGB, of which its profile says nothing
+        if source.mode in ("CMYK", "LAB"):  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
-            self.lost.append("CMYK became RGB")
+            self.lost.append(f"{source.mode} became RGB")
         elif source.mode in ("1", "P", "PA") and self.format != "GIF":
             self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
         elif source.mode not in PLAIN_MODES:
@@ -240,6 +249,7 @@ class PillowFile(PictureFile):
             options["exact"] = True  # colours where alpha is 0
         elif self.format == "TIFF":
             options.pop("exif", None)
+            options.pop("dpi", None)  # the tags have it, where it is there
             compression = source.info.get("compression", "raw")
             if compression not in (*PILLOW_TIFF_COMPRESSIONS, "jpeg"):
                 compression = "tiff_adobe_deflate"  # fax codes hold black and white only
@@ -250,7 +260,7 @@ class PillowFile(PictureFile):
             for tag, value in source.tag_v2.items():
                 if tag in LOST_TAGS:
                     self.lost.append(f"{LOST_TAGS[tag]} left out")
-                elif tag not in ANEW_TIFF_TAGS:
+                elif tag not in ANEW_TIFF_TAGS and (tag != ICC_PROFILE or "icc_profile" in options):
                     tags[tag], tags.tagtype[tag] = value, source.tag_v2.tagtype[tag]
         elif self.format == "AVIF" and (depth := _avif_depth(self.path)) > 8:
             self.lost.append(f"{depth} bits became 8")

@@ -1,8 +1,12 @@
 """The figures: filters, the report's Chart 1 and Table 2, pictures before and after."""
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+if os.environ.get("MPLBACKEND", "").startswith("module://"):  # a notebook's, which is not here
+    os.environ["MPLBACKEND"] = "agg"
 
 import matplotlib.pyplot as plt
 import numpy as np

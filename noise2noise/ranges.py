@@ -66,6 +66,13 @@ def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None)
     return inside and -0.05 < middle < 1.05 and np.ptp(seen) > 0.01
 
 
+def words(span: Range, between: str = " to ") -> str:
+    """Say a range, with as many digits as tell its ends apart, six or more."""
+    low, high = span
+    digits = 6 + max(0, int(math.log10(max(abs(low), abs(high)) / (high - low))))
+    return f"{low:.{digits}g}{between}{high:.{digits}g}"
+
+
 def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | None = None) -> str:
     """Return what to say where few values make a range in which the others' noise is lost.
 
@@ -77,9 +84,9 @@ def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | 
     seen = np.concatenate([s[~unseen(s, None, nodata)] for s in images])
     least, most = np.percentile(seen, (10, 90))
     if low < most < low + WIDE * (high - low):
-        where, better = f"below {most:g}", f"{low:g} {2 * most - low:g}"
+        where, better = f"below {most:g}", words((low, 2 * most - low), " ")
     elif high - WIDE * (high - low) < least < high:
-        where, better = f"above {least:g}", f"{2 * least - high:g} {high:g}"
+        where, better = f"above {least:g}", words((2 * least - high, high), " ")
     else:
         return ""
     return (

@@ -119,8 +119,8 @@ def restore_file(
     span, origin = choose_range(trained, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
     if span:
-        words = f"{EACH} range" if span == EACH else f"range {span[0]:g} to {span[1]:g}"
-        print(f"{file.path}{stack}: {words}, {origin}", flush=True)
+        said = f"{EACH} range" if span == EACH else f"range {ranges.words(span)}"
+        print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
     missing, outside, beyond = 0, 0, False
@@ -194,8 +194,8 @@ def choose_range(
     if learned:
         if not ranges.fits(values, learned, file.nodata):
             raise InputError(
-                f"the values of {file.path} are not like those of {learned[0]:g} to "
-                f"{learned[1]:g} that {trained.name} was trained on: give theirs with --range"
+                f"the values of {file.path} are not like those of {ranges.words(learned)} "
+                f"that {trained.name} was trained on: give theirs with --range"
             )
         return learned, "that of the training"
     if trained.filter is None and trained.deep and values[0].dtype.kind == "u":

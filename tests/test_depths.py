@@ -1,6 +1,7 @@
 """Scientists' pictures: any depth, stacks, ImageJ's, OME's, FITS: restored as what they were."""
 
 import argparse
+import gzip
 import re
 import struct
 import sys
@@ -507,6 +508,8 @@ def odd_files(folder):
     extensions = [fits.ImageHDU(one, name=name) for name in ("SCI", "ERR")]
     fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto(folder / "extensions.fits")
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(one)]).writeto(folder / "packed.fits")
+    packed = gzip.compress((folder / "extensions.fits").read_bytes())
+    (folder / "gzip.fits").write_bytes(packed)
     spectrum = fits.Column("amplitude", "C", array=np.ones(3, np.complex64))
     spectrum = fits.BinTableHDU.from_columns([spectrum])
     fits.HDUList([fits.PrimaryHDU(), spectrum]).writeto(folder / "complex.fits")
@@ -555,6 +558,7 @@ def odd_files(folder):
         "none.fits": "holds no image",
         "complex.fits": "holds no image: name a FITS file that does",
         "packed.fits": "compressed FITS: unpack it first",
+        "gzip.fits": "compressed by gzip: unpack it first",
         "complex.tif": "complex64 values: save it with real numbers",
         "volume.tif": "volumes as pages: save each slice as a page",
         "cut.fits": "cannot be read",
@@ -725,6 +729,11 @@ def test_pictures_of_one_colour_stay_so(network):
     for value in (0, 255):
         pixels = np.full((64, 64, 3), value, np.uint8)
         assert (restored(network, pixels) == value).all()
+
+
+def test_a_range_is_said_with_digits_that_tell_its_ends_apart():
+    assert ranges.words((2**40, 2**40 + 4000)) == "1099511627776 to 1099511631776"
+    assert ranges.words((-0.5, 1 / 3), " ") == "-0.5 0.333333"
 
 
 def test_a_range_wide_for_few_bright_values_is_pointed_out():

@@ -195,6 +195,22 @@ def test_a_tiff_of_16_bits_keeps_all_that_it_says(tmp_path):
     assert {270, 271, 274, 282, 283, 296, 305, 306, 34675} <= set(after)
 
 
+@pytest.mark.parametrize(("mode", "space"), [("CMYK", None), ("LAB", "LAB"), ("P", "sRGB")])
+def test_a_tiff_that_becomes_rgb_says_nothing_of_what_it_was(tmp_path, mode, space):
+    """An ink's profile, a palette; nor a resolution that it did not have."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes() if space else ICC
+    image = Image.new("LAB", (40, 40), (128, 0, 0)) if mode == "LAB" else None
+    image = image or Image.fromarray(RGB).convert(mode)
+    image.save(tmp_path / "a.tif", icc_profile=profile)
+    write_like(
+        tmp_path / "a.tif", tmp_path / "b.tif", images.read_picture(tmp_path / "a.tif").pixels
+    )
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        tags = {tag.code for tag in file.pages.first.tags}
+    assert (34675 in tags) == (mode == "P")
+    assert not {320, 332, 282} & tags
+
+
 def test_a_photo_keeps_what_else_it_says_or_it_is_said(project, tmp_path):
     """IPTC of a JPEG, the colours of an HDR PNG; what cannot be kept is named."""
     (tmp_path / "in").mkdir()
@@ -581,7 +597,7 @@ def test_four_bits_and_hidden_colours(project, tmp_path):
     ramp = np.arange(16, dtype=np.uint8).repeat(8)[None].repeat(64, 0)
     packed = b"".join(b"\0" + (row[::2] << 4 | row[1::2]).tobytes() for row in ramp)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 128, 64, 4, 0, 0, 0, 0))]
-    chunks += [(b"IDAT", zlib.compress(packed)), (b"IEND", b"")]
+    chunks += [(b"tRNS", b"\0\5"), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")]
     written = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -592,6 +608,8 @@ def test_four_bits_and_hidden_colours(project, tmp_path):
     command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path)
     done = call_script(*command, "--output", tmp_path / "out")
     assert "a.png: 4 bits became 8" in done.stdout
+    clear = images.read_picture(tmp_path / "out/a.png").pixels[..., 1] == 0
+    np.testing.assert_array_equal(clear, ramp == 5)
     after = images.read_picture(tmp_path / "out/b.webp").pixels
     assert np.abs(after[..., :3].astype(int) - RGB).mean() < 60
     assert after[..., :3].mean() == pytest.approx(RGB.mean(), abs=20)
