@@ -210,7 +210,7 @@ class PillowFile(PictureFile):
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         source = self._image
         Image.init()
-        if self.format not in Image.SAVE:
+        if self.format not in Image.SAVE or self.format == "GIF":  # of 256 colours
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
@@ -219,7 +219,7 @@ class PillowFile(PictureFile):
         if source.mode in ("CMYK", "LAB"):  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
             self.lost.append(f"{source.mode} became RGB")
-        elif source.mode in ("1", "P", "PA") and self.format != "GIF":
+        elif source.mode in ("1", "P", "PA"):
             self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
         elif source.mode not in PLAIN_MODES:
             self.lost.append(f"{source.mode} became RGB")

@@ -39,6 +39,8 @@ class Tiff(PictureFile):
             self._first = self._file.pages.first
             self.dtype = self._first.dtype
             self.nodata = _number(self._first.tags.valueof(NODATA))
+            if self.nodata is not None and _is_inverted(self._first):
+                self.nodata = np.iinfo(self.dtype).max - self.nodata
             thumbnail = self._first.subfiletype & 1 and SUB_IFDS in self._first.tags
             if thumbnail or DNG_VERSION in self._first.tags:
                 raise InputError(f"{path} is a camera's raw file: develop it to 16-bit TIFF first")
@@ -223,5 +225,9 @@ def _stored(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0) if _is_planar(page) else pixels)
 
 
+def _is_inverted(page: tifffile.TiffPage) -> bool:
+    return page.photometric == WHITE_IS_ZERO and page.dtype.kind == "u"
+
+
 def _inverted(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
-    return ~pixels if page.photometric == WHITE_IS_ZERO and pixels.dtype.kind == "u" else pixels
+    return ~pixels if _is_inverted(page) else pixels

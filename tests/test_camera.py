@@ -1,9 +1,11 @@
 """The simulated camera: what it promises of inputs, of targets, and of the mosaic between."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from noise2noise import camera
 from noise2noise.camera import Camera, deliver, demosaic, develop, draw_camera, mosaic
@@ -62,6 +64,43 @@ def test_the_sensors_noise_is_what_the_formula_says():
         flat = np.full((200, 200, 3), brightness, np.float32)
         image = develop(flat, shot, (0.01, 0.0004), rng)
         assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
+
+
+def test_white_balance_amplifies_noise_and_exposure_darkens():
+    shot = Camera(gains=(2.0, 1.5), exposure=0.6)
+    flat = np.full((200, 200, 3), 0.5, np.float32)
+    image = develop(flat, shot, (0, 1e-4), np.random.default_rng(0))
+    noise = image.std((0, 1)) / image.std((0, 1))[1]
+    np.testing.assert_allclose(noise, (2, 1, 1.5), rtol=0.03)
+    np.testing.assert_allclose(image.mean((0, 1)), 0.5 * 0.6 ** (1 / 2.2), rtol=0.01)
+
+
+def test_sharpening_steepens_edges_and_smoothing_takes_noise():
+    step = np.full((16, 16, 3), 0.25, np.float32)
+    step[:, 8:] = 0.75
+    rng = np.random.default_rng(0)
+    image = develop(step, Camera(sharpening=0.6), (0, 0), rng)
+    overshoot = 0.6 * 0.5 / 3  # a third of the box beside the edge lies behind it
+    expected = step[8, 6:10, 0] + [0, -overshoot, overshoot, 0]
+    np.testing.assert_allclose(image[8, 6:10, 0], expected, atol=1e-6)
+    scene = np.full((200, 200, 3), 0.5, np.float32)
+    plain, smooth, smooth_colors = (
+        develop(scene, Camera(gamma=1, **options), (0, 1e-3), np.random.default_rng(0))
+        for options in ({}, {"blur": 0.8}, {"chroma_blur": 5})
+    )
+    assert smooth.std() < plain.std() / 2
+    np.testing.assert_allclose(
+        smooth_colors @ camera.LUMINANCE, plain @ camera.LUMINANCE, atol=1e-5
+    )
+    assert np.ptp(smooth_colors, 2).mean() < np.ptp(plain, 2).mean() / 3
+
+
+@pytest.mark.parametrize("quality", [60, 95])
+def test_an_input_is_stored_as_jpeg_of_the_cameras_quality(quality):
+    file = io.BytesIO()
+    Image.fromarray(IMAGE).save(file, "JPEG", quality=quality, subsampling=2)
+    image = deliver(IMAGE / np.float32(255), Camera(quality=quality, subsampling=2))
+    np.testing.assert_allclose(image * 255, np.asarray(Image.open(file)), atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["bilinear", "edges"])

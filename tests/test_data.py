@@ -443,7 +443,7 @@ def test_fresh_dead_leaves_come_without_end():
 
 
 def test_dead_leaves_have_the_statistics_of_photographs():
-    """The mean power spectrum of photographs falls with about the square of the frequency."""
+    """A power law: photographs' mean power falls with the frequency's power of 2 to 3."""
     power = 0
     for k in range(8):
         picture = dead_leaves(np.random.default_rng(k)).mean(2)

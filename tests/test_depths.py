@@ -414,6 +414,15 @@ def test_no_data_is_for_bands_and_training_heeds_it_too(tmp_path):
     tifffile.imwrite(tmp_path / "band.tif", band, extratags=tags)
     parts = training_exposures(tmp_path / "band.tif", 16)
     assert parts[0].span[0] > -200
+    inverted = np.full((40, 40), 900, np.uint16)
+    inverted[:9] = 0
+    tags = [(42113, "s", 0, "0", True)]
+    options = {"photometric": "miniswhite", "extratags": tags}
+    tifffile.imwrite(tmp_path / "inverted.tif", inverted, **options)
+    picture = images.read_picture(tmp_path / "inverted.tif")
+    gone = ranges.unseen(picture.pixels, None, picture.nodata)
+    np.testing.assert_array_equal(gone[..., 0], inverted == 0)
+    tags = [(42113, "s", 0, "-9999", True)]
     colors = values("int16", channels=3)[0]
     colors[:9], colors[20, 20, 0] = -9999, -9999  # in one channel alone it is a value
     tifffile.imwrite(tmp_path / "rgb.tif", colors, photometric="rgb", extratags=tags)

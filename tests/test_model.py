@@ -94,6 +94,20 @@ def test_muons_iteration_is_keras_own_in_less_arithmetic(shape):
     np.testing.assert_allclose(np.asarray(muon.orthogonal(matrix)), expected, atol=1e-5)
 
 
+def test_muon_takes_nesterovs_momentum():
+    kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
+    optimizer = Muon(0.1)
+    optimizer.build([kernel])
+    first, second = np.random.default_rng(0).normal(size=(2, *kernel.shape)).astype(np.float32)
+    for gradient in (first, second):
+        before = np.asarray(kernel)
+        optimizer.apply([gradient], [kernel])
+    step = second + 0.95 * (second + 0.95 * first)
+    expected = optimizer.lr_adjust(optimizer.orthogonal(step.reshape(-1, 16)))
+    taken = (before - np.asarray(kernel)).reshape(-1, 16)
+    np.testing.assert_allclose(taken, 0.1 * np.asarray(expected), atol=1e-5)
+
+
 def test_muons_step_for_a_hidden_kernel_is_orthogonal_and_adams_is_taken_elsewhere():
     kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
     first = keras.Variable(np.zeros((3, 3, 3, 16), np.float32), name="first")

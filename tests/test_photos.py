@@ -291,6 +291,7 @@ def test_a_turned_tiff_is_read_as_it_is_shown(tmp_path, mode, orientation):
 def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.png").write_bytes(psd())
+    Image.fromarray(RGB).save(tmp_path / "in/b.png", "GIF")
     Image.fromarray(RGB).save(tmp_path / "in" / os.fsdecode(b"caf\xe9 $_^{$.png"))
     done = run_script(
         *("infer.py", "gaussian", "bsds300", "--restore", tmp_path / "in"),
@@ -298,8 +299,10 @@ def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
         check=2,
         PYTHONIOENCODING="utf-8:strict",
     )
-    assert "a.png is PSD, which is not written" in one_error_line(done)
-    assert "restored 1 of 2" in done.stdout
+    first, second = done.stderr.splitlines()
+    assert "a.png is PSD, which is not written" in first
+    assert "b.png is GIF, which is not written: save it as PNG" in second
+    assert "restored 1 of 3" in done.stdout
 
 
 def psd() -> bytes:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, SMALL, call_script, one_error_line, run_script, weights_bytes
 
@@ -129,10 +130,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_checkpoint_sta
 ):
     done = call_script(
         *("train_model.py", "gaussian", pictures, *LONG, "--learning-rate", "1e18"),
-        *("--output-dir", tmp_path),
+        *("--checkpoint-steps", "1", "--output-dir", tmp_path),
         check=2,
     )
-    assert "no longer a number at epoch 1, step" in one_error_line(done)
+    line = one_error_line(done)
+    assert "no longer a number at epoch 1, step" in line
+    assert f"The last good checkpoint stays in {tmp_path / 'run'}" in line
+    with np.load(tmp_path / "run" / CHECKPOINT) as file:
+        assert all(np.isfinite(file[key]).all() for key in file.files if key != "place")
     assert not (tmp_path / "run/model.keras").exists()
 
 

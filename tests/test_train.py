@@ -509,6 +509,19 @@ def test_the_l0_loss_heeds_weights_of_pixels():
     assert float(loss(target, output, sample_weight=weights)) == pytest.approx(0)
 
 
+def test_the_l0_losss_exponent_falls_from_2_to_0_with_the_optimizers_steps():
+    from noise2noise.callbacks import AnnealedL0, Annealing
+
+    loss, optimizer = AnnealedL0(), keras.optimizers.Adam()
+    annealing = Annealing(loss, optimizer, 8)
+    for steps, gamma in ((0, 2), (6, 0.5)):
+        optimizer.iterations.assign(steps)
+        annealing.on_train_batch_begin(0)  # a resumed epoch's first batch too
+        assert float(loss.gamma) == gamma
+    target, output = np.zeros((1, 1, 1, 3), np.float32), np.full((1, 1, 1, 3), 0.25, np.float32)
+    assert float(loss(target, output)) == pytest.approx(0.5)  # 0.25^0.5
+
+
 def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
     for filter in ("camera", "captured", "single"):
         done = call_script("train_model.py", filter, tmp_path, "--flat-areas", "0.1", check=2)
