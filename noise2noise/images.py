@@ -208,7 +208,7 @@ class PillowFile(PictureFile):
             raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        source = self._image
+        (pixels,), source = pages, self._image
         Image.init()
         if self.format not in Image.SAVE or self.format == "GIF":  # of 256 colours
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
@@ -230,6 +230,8 @@ class PillowFile(PictureFile):
         options["quality"] = QUALITY
         if self.format == "JPEG":
             sampling = JpegImagePlugin.get_sampling(source)
+            if source.mode == "CMYK":  # of which it tells nothing
+                sampling = 0
             if sampling > -1:
                 options["subsampling"] = sampling
             if len(options.get("exif", b"")) > MOST_EXIF:
@@ -262,9 +264,12 @@ class PillowFile(PictureFile):
                     self.lost.append(f"{LOST_TAGS[tag]} left out")
                 elif tag not in ANEW_TIFF_TAGS and (tag != ICC_PROFILE or "icc_profile" in options):
                     tags[tag], tags.tagtype[tag] = value, source.tag_v2.tagtype[tag]
-        elif self.format == "AVIF" and (depth := _avif_depth(self.path)) > 8:
-            self.lost.append(f"{depth} bits became 8")
-        (pixels,) = pages
+        elif self.format == "AVIF":
+            depth, sampling = _avif_kind(self.path)
+            if depth > 8:
+                self.lost.append(f"{depth} bits became 8")
+            if pixels.shape[2] > 2:
+                options["subsampling"] = sampling
         encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
         with encoding(self.path):
             Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)
@@ -316,6 +321,8 @@ class Float(PictureFile):
             self.format = self._file.format_name().upper()
             if self._spec.deep or self._file.seek_subimage(1, 0):
                 raise InputError(f"{path} has several parts or depths: save one flat picture of it")
+            if "uint" in map(str, self._spec.channelformats):
+                raise InputError(f"{path} has channels of integers beside others: save it without")
             self.alpha = set(self._spec.channelnames) <= {*"RGBAY"}
 
     def __exit__(self, *_):
@@ -423,11 +430,15 @@ def upright(picture: Picture, color: np.ndarray, span: ranges.Range | None = Non
     return np.asarray(ImageOps.exif_transpose(image))
 
 
-def _avif_depth(path: Path) -> int:
-    """Return the bits of an AVIF's values, as its decoder's configuration has them."""
+def _avif_kind(path: Path) -> tuple[int, str]:
+    """Return the bits of an AVIF's values and the sampling of its colours.
+
+    They are in its decoder's configuration.
+    """
     _, _, configuration = path.read_bytes().partition(b"av1C")
-    high, twelve = (configuration[2] & bit for bit in (0x40, 0x20)) if configuration else (0, 0)
-    return 8 if not high else 12 if twelve else 10
+    flags = configuration[2] if len(configuration) > 2 else 0x0C
+    depth = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    return depth, {0x00: "4:4:4", 0x08: "4:2:2"}.get(flags & 0x0C, "4:2:0")
 
 
 def _squeezed(pixels: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
     for path in paths:
         with open_file(path) as file:
             pages = [None] if file.pages == 1 else range(file.pages)
-            if one_scene and file.channels > 1:
+            if one_scene and 1 < file.channels < file.pages:
                 raise InputError(
                     f"the pages of {path} are of {file.channels} channels, not exposures of one "
                     "scene: save each channel as a stack of its own"
@@ -75,11 +75,10 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
 def notes_on(file: PictureFile, one_scene: bool) -> list[str]:
     """Say how a file of exposures is taken that may be meant otherwise."""
     notes = list(file.lost)
-    if one_scene and file.slices > 1:
-        notes.append(
-            "its pages are slices, it says (as ImageJ does of any stack): those of a volume are no "
-            "exposures of one scene"
-        )
+    # ImageJ calls any stack's pages slices, and tifffile those that it writes for ImageJ channels.
+    kind = "slices" if file.slices > 1 else "channels" if file.channels > 1 else ""
+    if one_scene and kind:
+        notes.append(f"its pages are {kind}, it says: if so, they are no exposures of one scene")
     if one_scene and file.format == "FITS" and file.pages == 3:
         notes.append("three planes are taken for exposures: if they are colours, part it")
     return notes

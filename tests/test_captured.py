@@ -652,10 +652,11 @@ def test_what_is_not_taken_of_fits_files_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
-def test_slices_that_may_be_a_volume_are_pointed_out(tmp_path, capsys, options):
+def test_pages_that_may_be_slices_or_channels_are_pointed_out(tmp_path, capsys, options):
     pages = np.random.default_rng(0).integers(0, 4000, (6, 64, 64)).astype(np.uint16)
-    for axes, said in (("ZYX", True), ("TYX", False)):
+    for axes, kind in (("ZYX", "slices"), ("CYX", "channels"), ("TYX", "")):
         stack = tmp_path / f"{axes}.tif"
         tifffile.imwrite(stack, pages, metadata={"axes": axes}, **options)
         open_exposures(CAPTURED, stack, 64, None, None)
-        assert capsys.readouterr().out.count(f"{stack}: its pages are slices, it says") == said
+        said = f"{stack}: its pages are {kind or 'slices'}, it says"
+        assert capsys.readouterr().out.count(said) == bool(kind)

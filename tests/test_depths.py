@@ -504,6 +504,8 @@ def test_a_network_of_8_bit_exposures_measures_deeper_ones():
 
 def odd_files(folder):
     """Write files that the commands must end with, and return what is said of each."""
+    import OpenImageIO as oiio
+
     one = values("uint16")[0]
     nothing = np.full((40, 40), np.nan, np.float32)
     wild = np.random.default_rng(0).uniform(-1e30, 1e30, (40, 50)).astype(np.float32)
@@ -517,6 +519,12 @@ def odd_files(folder):
     extensions = [fits.ImageHDU(one, name=name) for name in ("SCI", "ERR")]
     fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto(folder / "extensions.fits")
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(one)]).writeto(folder / "packed.fits")
+    spec = oiio.ImageSpec(40, 40, 4, oiio.FLOAT)
+    spec.channelnames, spec.channelformats = ("R", "G", "B", "id"), (*[oiio.HALF] * 3, oiio.UINT)
+    file = oiio.ImageOutput.create("exr")
+    file.open(str(folder / "ids.exr"), spec)
+    file.write_image(np.ones((40, 40, 4), np.float32))
+    file.close()
     packed = gzip.compress((folder / "extensions.fits").read_bytes())
     (folder / "gzip.fits").write_bytes(packed)
     spectrum = fits.Column("amplitude", "C", array=np.ones(3, np.complex64))
@@ -567,6 +575,7 @@ def odd_files(folder):
         "none.fits": "holds no image",
         "complex.fits": "holds no image: name a FITS file that does",
         "packed.fits": "compressed FITS: unpack it first",
+        "ids.exr": "has channels of integers beside others",
         "gzip.fits": "compressed by gzip: unpack it first",
         "complex.tif": "complex64 values: save it with real numbers",
         "volume.tif": "volumes as pages: save each slice as a page",

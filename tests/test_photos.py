@@ -211,6 +211,19 @@ def test_a_tiff_that_becomes_rgb_says_nothing_of_what_it_was(tmp_path, mode, spa
     assert not {320, 332, 282} & tags
 
 
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_colours_keep_their_resolution(tmp_path, sampling):
+    """An AVIF's, and those of a JPEG of four inks, whose sampling Pillow does not tell."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    image.save(tmp_path / "a.avif", quality=95, subsampling=sampling)
+    image.convert("CMYK").save(tmp_path / "a.jpg", quality=95, subsampling=sampling)
+    for name in ("a.avif", "a.jpg"):
+        before = images.read_picture(tmp_path / name).pixels
+        write_like(tmp_path / name, tmp_path / f"again-{name}", before)
+        after = images.read_picture(tmp_path / f"again-{name}").pixels
+        assert np.abs(after - before.astype(float)).mean() < 8  # 20 where colours were halved
+
+
 def test_a_photo_keeps_what_else_it_says_or_it_is_said(project, tmp_path):
     """IPTC of a JPEG, the colours of an HDR PNG; what cannot be kept is named."""
     (tmp_path / "in").mkdir()

@@ -20,6 +20,7 @@ from model import build_unet
 from noise2noise import backend, plan, runs
 from noise2noise.backend import keras
 from noise2noise.errors import InputError
+from noise2noise.filters import FILTERS
 
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
 
@@ -520,6 +521,20 @@ def test_the_l0_losss_exponent_falls_from_2_to_0_with_the_optimizers_steps():
         assert float(loss.gamma) == gamma
     target, output = np.zeros((1, 1, 1, 3), np.float32), np.full((1, 1, 1, 3), 0.25, np.float32)
     assert float(loss(target, output)) == pytest.approx(0.5)  # 0.25^0.5
+
+
+def test_the_psnr_of_an_epoch_is_that_of_what_the_network_makes_of_noisy_pictures():
+    from noise2noise import metrics
+    from noise2noise.callbacks import CleanPSNR
+
+    images = [np.full((64, 64, 3), value, np.uint8) for value in (51, 102)]
+    watching, logs = CleanPSNR(FILTERS["gaussian"], images, None), {}
+    model = build_unet(3, 3)
+    model.set_weights([np.zeros_like(weights) for weights in model.get_weights()])
+    watching.set_model(model)
+    watching.on_epoch_end(0, logs)
+    black = np.mean([metrics.psnr(np.zeros_like(image), image) for image in images])
+    assert logs["val_psnr"] == pytest.approx(black)
 
 
 def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
