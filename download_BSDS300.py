@@ -11,6 +11,7 @@ BSDS300 is for non-commercial research and education.
 import argparse
 import hashlib
 import shutil
+import signal
 import tarfile
 import tempfile
 import zlib
@@ -112,6 +113,7 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/BSDS300)"

@@ -7,11 +7,12 @@ A picture that is there and right is kept, a damaged one is fetched anew.
 """
 
 import argparse
+import signal
 from functools import partial
 from pathlib import Path
 
 from noise2noise.errors import read_failure, run_main
-from noise2noise.files import make_folder, sha256
+from noise2noise.files import make_folder, remove_parts, sha256
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
 MAX_BYTES = 10_000_000  # the largest picture has 0.8 MB
@@ -55,6 +56,7 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
             )
 
     make_folder(folder)
+    remove_parts(folder)
     try:
         missing = [
             name
@@ -70,6 +72,7 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/kodak)"

@@ -40,7 +40,6 @@ SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
 SCORES = [f"{kind}{name}" for name in METRICS for kind in ("noisy ", "")]
 COLUMNS = ("model", "pictures", "strength", *SCORES, "note")
 EACH_COLUMNS = ("model", "pictures", "file", "strength", *SCORES)
-UNFINISHED_SECONDS = 3600  # another process may be restoring into the same folder
 LONGEST_NAME = 251  # bytes, that .png may follow
 
 
@@ -267,7 +266,7 @@ def restore_files(args: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     for folder in {target.parent for target in targets}:
-        remove_parts(folder, UNFINISHED_SECONDS)
+        remove_parts(folder)
     failed, models, hints = 0, {}, set()
     figures = args.output / "compare" if args.compare else None
     console = Console(stderr=True)

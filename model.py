@@ -79,7 +79,7 @@ def load_unet(path: Path) -> keras.Model:
         (*_, channels), (*_, made) = stored.input_shape, stored.output_shape
         model = build_unet(channels or 3, made or 3)
     except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise InputError(f"{path} cannot be loaded as a model: {reason}") from None
     kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
     if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:

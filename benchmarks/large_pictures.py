@@ -53,13 +53,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         large = Path(temporary) / "large.png"
         Image.fromarray(picture(10_000, 10_000)).save(large, compress_level=1)
-        command = ["infer.py", args.filter, args.dataset, "--restore", large, "--output", temporary]
+        output = Path(temporary) / "out"
+        command = ["infer.py", args.filter, args.dataset, "--restore", large, "--output", output]
         start = time.monotonic()
-        subprocess.run(
-            [sys.executable, *map(str, command[:-1]), Path(temporary) / "out"],
-            cwd=REPOSITORY,
-            check=True,
-        )
+        subprocess.run([sys.executable, *map(str, command)], cwd=REPOSITORY, check=True)
         seconds = time.monotonic() - start
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
         print(f"100 megapixels: {seconds:.0f} s, {peak:.2f} GB of memory at the peak", flush=True)

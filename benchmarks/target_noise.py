@@ -58,7 +58,7 @@ def measure_scatter(count: int) -> list[tuple]:
         names = [f"gaussian-bsds300{suffix}-seed{seed}" for seed in SEEDS]
         pair = [infer.load_model(trained(name)) for name in names]
         values = []
-        for index in range(0, len(paths), len(paths) // count):
+        for index in range(0, len(paths), -(-len(paths) // count)):
             clean = read_rgb(paths[index])
             noisy = metrics.corrupt_for_score(filter, clean, index)
             one, other = (np.clip(restore(network, noisy), 0, 1) for network in pair)

@@ -123,9 +123,10 @@ def main() -> None:
         models[name] = infer.load_model(trained.path)
     found = [expect(model) for model in models.values()]
     table = [("noise", "noisy", *models)]
-    for kind in found[0]:
+    noisy = {kind: before for rows in reversed(found) for kind, (before, _) in rows.items()}
+    for kind in (kind for kind in (*KINDS, "none") if kind in noisy):
         after = (f"{rows[kind][1]:.2f}" if kind in rows else "" for rows in found)
-        table.append((kind, f"{found[0][kind][0]:.2f}", *after))
+        table.append((kind, f"{noisy[kind]:.2f}", *after))
     errors = (f"{100 * flat_error(model):.2f}%" for model in models.values())
     table.append(("error of a flat area's mean", "", *errors))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

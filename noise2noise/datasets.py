@@ -10,7 +10,7 @@ import numpy as np
 
 from noise2noise.cache import Cache, window
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
-from noise2noise.errors import InputError, read_failure, reading
+from noise2noise.errors import InputError, reading
 from noise2noise.files import sha256
 from noise2noise.images import find_pictures, luminance, open_file, read_rgb
 
@@ -167,15 +167,17 @@ def scored_paths(dataset: str) -> list[Path]:
 def fingerprint(*parts) -> dict[str, str]:
     """Return what would tell that the files of image sets have changed, by their names.
 
-    That is each file's size, and where all have less than `HASHED_BYTES` its SHA-256 too.
+    That is each file's SHA-256, or its size where all together have more than `HASHED_BYTES`.
     Generated sets have no files. Raises `InputError` for a file that cannot be read.
     """
     paths = [path for part in parts for path in getattr(part, "paths", [])]
-    path = None
-    try:
-        sizes = {path: path.stat().st_size for path in paths}
-        if sum(sizes.values()) > HASHED_BYTES:
-            return {"/".join(path.parts[-2:]): f"{size} bytes" for path, size in sizes.items()}
-        return {"/".join(path.parts[-2:]): sha256(path) for path in paths}
-    except OSError as error:
-        raise read_failure(path, error) from None
+    sizes, told = [], {}
+    for path in paths:
+        with reading(path):
+            sizes.append(path.stat().st_size)
+    large = sum(sizes) > HASHED_BYTES
+    for path, size in zip(paths, sizes, strict=True):
+        name = "/".join(path.absolute().parts[-2:])  # however the folder was named
+        with reading(path):
+            told[name] = f"{size} bytes" if large else sha256(path)
+    return told

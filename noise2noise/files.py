@@ -11,6 +11,7 @@ from pathlib import Path
 from noise2noise.errors import InputError, write_failure
 
 PART = ".part-"  # how the names of files begin that are not whole yet
+LEFT_SECONDS = 3600  # from which on they are left of a process that was killed
 
 
 def sha256(path: Path) -> str:
@@ -36,7 +37,7 @@ def whole(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def remove_parts(folder: Path, age: float = 0) -> None:
+def remove_parts(folder: Path, age: float = LEFT_SECONDS) -> None:
     """Remove the unfinished files of processes that were killed, at least `age` seconds ago."""
     for part in folder.glob(f"{PART}*"):
         with contextlib.suppress(OSError):

@@ -107,7 +107,7 @@ class Run:
     metadata : dict
         What else is worth knowing (versions, device); kept in the settings file only.
     pictures : dict of str to str
-        The files trained on, each with its size and, where cheap, contents
+        The files trained on, each with its contents' hash or, where that takes long, its size
         (`datasets.fingerprint`). A folder that was begun with others is refused.
 
     Raises
@@ -123,7 +123,7 @@ class Run:
         self.device = metadata["device"]
         make_folder(folder)
         self._lock = _lock(folder)
-        remove_parts(folder)
+        remove_parts(folder, 0)  # which the lock says
         earlier = read_settings(folder)
         self._load()
         if not self.arrays and not (folder / MODEL).exists():

@@ -1,5 +1,6 @@
 """Pictures in, noisy pairs out: reading, splitting, and batches that can be had again."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from data import NoisyDataset
 from noise2noise import backend, cache, datasets, plan
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
-from noise2noise.datasets import ImageFiles, split
+from noise2noise.datasets import ImageFiles, fingerprint, split
 from noise2noise.deadleaves import DeadLeaves, dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
@@ -595,3 +597,16 @@ def test_large_crops_are_of_all_pictures_in_turn():
     for epoch in range(2):
         seen = [round(float(dataset[5 * epoch + i][1].mean() * 255 / 40)) for i in range(5)]
         assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_a_fingerprint_does_not_depend_on_how_its_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(b"any")
+    monkeypatch.chdir(tmp_path / "in")
+    told = {
+        tuple(fingerprint(SimpleNamespace(paths=[path])).items())
+        for path in (tmp_path / "in/a.png", Path("a.png"), Path("../in/a.png"))
+    }
+    assert told == {(("in/a.png", hashlib.sha256(b"any").hexdigest()),)}
+    with pytest.raises(InputError, match=r"cannot read .*gone\.png"):
+        fingerprint(SimpleNamespace(paths=[Path("gone.png")]))

@@ -320,8 +320,8 @@ def test_full_disk(tmp_path, script, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [KODAK, BSDS300])
-def test_ctrl_c_in_the_middle_of_an_answer(tmp_path, script):
+@pytest.mark.parametrize(("script", "number"), [(KODAK, "SIGINT"), (BSDS300, "SIGTERM")])
+def test_ctrl_c_or_a_scheduler_in_the_middle_of_an_answer(tmp_path, script, number):
     sent, ended = threading.Event(), threading.Event()
 
     def slow(handler):
@@ -343,7 +343,7 @@ def test_ctrl_c_in_the_middle_of_an_answer(tmp_path, script):
         try:
             assert sent.wait(30)
             assert list(folder.rglob(".part-*"))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(getattr(signal, number))
             stdout, stderr = process.communicate(timeout=30)
         finally:
             process.kill()

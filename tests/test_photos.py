@@ -478,7 +478,7 @@ def test_what_a_killed_process_left_is_removed_in_an_hour(tmp_path):
     for name, age in ((f"{PART}old", 4000), (f"{PART}new", 0), ("other", 4000)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    remove_parts(tmp_path, 3600)
+    remove_parts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"{PART}new", "other"}
 
 
