@@ -143,7 +143,7 @@ def open_images(args: argparse.Namespace):
             args.filter, Path(args.dataset), args.crop, args.range, args.neighbours
         )
         args.channels, args.saw_grey = 1 if training.grey else 3, training.shows_grey
-        args.range, args.deep = training.span, training.deep
+        args.range, args.deep = training.span, training.dtype != "uint8"
         return training, validation, noise_floor
     try:
         if args.dataset == "kodak":
@@ -189,14 +189,10 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     def agree(number: int) -> int:
         return processes.all_gather(number)[0]
 
-    def time_and_plan() -> dict[str, int]:
-        planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
-        return {key: agree(n) for key, n in planned.items()}
-
-    planned = time_and_plan()
+    planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
     if (times := plan.more_crops(planned, args.batch)) > 1:
         args.batch *= times
-        planned = time_and_plan()
+        planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
     vars(args).update(planned)
 
 

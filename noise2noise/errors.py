@@ -101,27 +101,23 @@ def quiet_stderr() -> Iterator[None]:
     It is shown after all where the block fails, unless by an `InputError`, which says enough.
     """
     with _one_thread:
-        yield from _redirected()
-
-
-def _redirected() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # no stderr at all
-        yield
-        return
-    with tempfile.TemporaryFile() as log:
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
         try:
+            saved = os.dup(2)
+        except OSError:  # no stderr at all
             yield
-        except Exception as error:
-            if isinstance(error, InputError):
+            return
+        with tempfile.TemporaryFile() as log:
+            sys.stderr.flush()
+            os.dup2(log.fileno(), 2)
+            try:
+                yield
+            except Exception as error:
+                if isinstance(error, InputError):
+                    raise
+                os.dup2(saved, 2)
+                log.seek(0)
+                sys.stderr.write(log.read().decode(errors="replace"))
                 raise
-            os.dup2(saved, 2)
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)

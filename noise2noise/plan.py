@@ -100,7 +100,7 @@ def by_timing(
     keras.backend.clear_session()
     starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
     left = 60 * minutes - (time.monotonic() - started) - starting
-    planned = length(left, step, epoch_end)
+    planned = {key: agree(n) for key, n in length(left, step, epoch_end).items()}
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:
         before = 60 * minutes - left
         enough = math.ceil(1.2 * (before + LEAST_STEPS * step + epoch_end) / 60)

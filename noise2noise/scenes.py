@@ -223,8 +223,8 @@ class Scenes:
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
     the range of their values, `hint` what a user should know of it, `notes` the same of files,
     with those that each is about, `shows_grey` whether there are grey ones among them, `dtype`
-    their type, `deep` whether they have more than 8 bits, `neighbours` how far apart in a scene's
-    order the two exposures of a pair may be; None: the type's, any.
+    their type, `neighbours` how far apart in a scene's order the two exposures of a pair may be;
+    None: the type's, any.
 
     Raises
     ------
@@ -241,7 +241,6 @@ class Scenes:
         self.grey, self.shows_grey, self.hint = False, False, ""
         self.notes: dict[str, list[Path]] = {}
         self.span: Range | None = None
-        self.deep = False
         self.dtype: np.dtype | None = None
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
@@ -424,7 +423,7 @@ def _seen_alike(
     training.shows_grey = 1 in training.colors or any(is_grey(training._cached[n]) for n in some)
     (dtype,) = dtypes
     for part in parts:
-        part.span, part.dtype, part.deep = span, dtype, dtype != np.uint8
+        part.span, part.dtype = span, dtype
         pixels = [part._cached[n].size for n in range(0, len(part._exposures), step)]
         mean, most = sum(pixels) // len(pixels), max(len(scene.exposures) for scene in part.scenes)
         part.total = dtype.itemsize * mean * len(part._exposures)
