@@ -262,6 +262,9 @@ def restore_files(args: argparse.Namespace) -> int:
         targets = files_to_restore(args.restore, args.output, args.overwrite)
     except OSError as error:  # a folder that may not be entered, a name that is too long
         raise read_failure(args.output, error) from None
+    if not targets:
+        print("nothing is left to restore")
+        return 0
     from rich.console import Console
     from rich.progress import Progress
 

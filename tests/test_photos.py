@@ -398,6 +398,7 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     made[0].write_text("someone's work")
     done = call_script(project / "infer.py", *command)
     assert "is there already and kept (2 in all)" in done.stdout
+    assert done.stdout.endswith("nothing is left to restore\n")
     assert made[0].read_text() == "someone's work"
     call_script(project / "infer.py", *command, "--overwrite")
     assert made[0].read_bytes() == made[1].read_bytes()
