@@ -89,6 +89,8 @@ def main() -> int:
     build = partial(build_unet, args.channels, args.channels)
     if args.minutes:
         plan_training(args, build, training, validation, processes)
+    if args.loss == "l0":
+        callbacks.AnnealedL0()  # which JAX has not: to be said before there is a run's folder
     run = open_run(args, fingerprint(training, validation), processes)
     if run.finished:
         print(f"{run.folder} is finished: {usage(args, run)} shows it, --fresh starts over")

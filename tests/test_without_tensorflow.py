@@ -59,3 +59,10 @@ def test_it_trains_goes_on_restores_and_scores(without_tensorflow, pictures, tmp
     assert (tmp_path / "3.png").exists()
     done = without_tensorflow(*infer, "--score", pictures)
     assert "trained on these" in (tmp_path / "scores.csv").read_text()
+
+
+def test_the_l0_loss_is_refused_before_there_is_a_run(without_tensorflow, tmp_path):
+    train = ("train_model.py", "impulse", "deadleaves", *SMALL, "--output-dir", tmp_path)
+    done = without_tensorflow(*train, check=2)
+    assert "--loss l0 needs TensorFlow" in done.stderr
+    assert not list(tmp_path.iterdir())
