@@ -72,6 +72,11 @@ WITHOUT_NETWORK = (
 def main() -> int:
     args = parse_arguments()
     training, validation, noise_floor = open_images(args)
+    if args.large_crops and not bear_large_crops(args, training):
+        raise InputError(
+            f"--large-crops of {2 * args.crop} pixels are made from {4 * args.crop}, and a picture "
+            f"has {training.smallest}: leave it out, or take a smaller --crop"
+        )
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     os.environ["MPLBACKEND"] = "agg"  # whatever a notebook or a desktop names: it shows nothing
     from model import build_unet, load_unet
@@ -176,6 +181,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     if processes.chief:
         runs.check_free(run_folder(args))  # before it takes its time
     planned = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
+    planned |= {} if bear_large_crops(args, training) else {"large_crops": 0.0}
     vars(args).update(planned, epochs=1, steps=plan.TIMED_STEPS)
     each = 4 * backend.device_count()  # of whose large crops each device takes as many
     args.batch = -(-args.batch // each) * each
@@ -263,6 +269,15 @@ def small_crop_epochs(args: argparse.Namespace) -> int:
     return args.epochs - large
 
 
+def bear_large_crops(args: argparse.Namespace, training) -> bool:
+    """Whether the pictures are as large as what large crops are cut from, where that matters.
+
+    Of single exposures these are regions of twice their size. Mirrored ones would have the
+    target's pixels in the input, too.
+    """
+    return args.filter != SINGLE or training.smallest >= 4 * args.crop
+
+
 def smallest_batch(args: argparse.Namespace) -> int:
     """Return the crops of the training's smallest batches, that devices have to share."""
     return args.batch // 4 if args.large_crops else args.batch
@@ -335,7 +350,7 @@ def clean_psnr(args: argparse.Namespace, build, validation) -> list:
 
 def fit(args: argparse.Namespace, model, batches, validation_batches, watching, run) -> None:
     """Train, from where the run is to its end."""
-    from noise2noise.backend import original_errors, stream
+    from noise2noise.backend import keras, original_errors, stream
 
     with original_errors(batches, validation_batches):
         while run.epoch < args.epochs:
@@ -343,18 +358,25 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
             batches.first_batch = run.epoch * args.steps + run.step
             small = small_crop_epochs(args)
             end = args.epochs if run.epoch >= small else small  # Keras wants one size in a fit
+            end = run.epoch + 1 if run.step else end
+            stop = keras.callbacks.LambdaCallback(on_epoch_end=partial(stop_at, model, end))
             if run.epoch >= small:  # or its graph is for any size, which rounds otherwise
                 model.make_train_function(force=True)
             model.fit(
                 stream(batches),
                 validation_data=stream(validation_batches),
                 initial_epoch=run.epoch,
-                epochs=run.epoch + 1 if run.step else end,
+                epochs=args.epochs,
                 steps_per_epoch=args.steps - run.step,
                 shuffle=False,  # the data set shuffles itself
-                callbacks=watching,
+                callbacks=[*watching, stop],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
+
+
+def stop_at(model, end: int, epoch: int, logs: dict) -> None:
+    """End a fit after its epoch `end`, as it is counted: Keras shows the last one of all."""
+    model.stop_training = epoch + 1 == end
 
 
 def describe(args: argparse.Namespace, training, validation, run: runs.Run) -> str:

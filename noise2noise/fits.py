@@ -9,6 +9,7 @@ import numpy as np
 
 from noise2noise.errors import InputError
 from noise2noise.picture import PictureFile, decoding
+from noise2noise.ranges import to_type
 
 
 class Fits(PictureFile):
@@ -67,10 +68,13 @@ class Fits(PictureFile):
                 stored = pixels[..., 0]
                 if (finite := stored[np.isfinite(stored)]).size:
                     ends += [float(finite.min()), float(finite.max())]
-                if (factor, zero) != (1, 0):
+                if stored.dtype.kind == "u" and (factor, zero) == (1, 2 ** (bits - 1)):
+                    stored = (stored - stored.dtype.type(zero)).view(f"i{bits // 8}")  # exact
+                elif (factor, zero) != (1, 0):
                     stored = (stored.astype(np.float64) - zero) / factor
                 if kind.kind != "f" and stored.dtype.kind == "f":
-                    whole = np.rint(np.clip(stored, np.iinfo(kind).min, np.iinfo(kind).max))
+                    with np.errstate(invalid="ignore"):
+                        whole = to_type(stored, kind)
                     stored = np.where(np.isfinite(stored), whole, header.get("BLANK", 0))
                 file.write(np.ascontiguousarray(stored, kind))
         if {"CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX"} & set(header):

@@ -90,10 +90,12 @@ def by_timing(
         (first, begun), (step, ended), (_, end) = marks[len(marks) // 5], marks[-2], marks[-1]
         return (ended - begun) / max(1, step - first), end - ended
 
-    fit(FEW_STEPS, batches, at_end, validation_batches)  # it compiles, as the training has to again
+    # It compiles, as the training has to again.
+    step, epoch_end = fit(FEW_STEPS, batches, at_end, validation_batches)
     fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
-    step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
+    if agree(time.monotonic() - started < 60 * minutes):  # or it is too short already
+        step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
     if minutes > 2:  # worth the time; forty steps of a GPU take 0.2 s
         steps = agree(TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS)))
         step, epoch_end = fit(steps, batches, at_end, validation_batches)

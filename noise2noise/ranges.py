@@ -119,13 +119,18 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
         result = np.clip(restored, 0, 1) * exact(_top(kind))
     else:
         result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
+    return to_type(result, kind)
+
+
+def to_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Return floats as what a type holds: clipped to it, integers rounded."""
     if kind.kind != "f":
-        result = np.rint(result)
+        values = np.rint(values)
     most = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
     high = float(most.max)
     if kind.itemsize == 8 and kind.kind != "f":  # floats know the next number only, too large
         high = np.nextafter(high, 0)
-    return np.clip(result, most.min, high).astype(kind)
+    return np.clip(values, most.min, high).astype(kind)
 
 
 def unseen(

@@ -271,7 +271,7 @@ def restore_picture(
     restored = restore(
         model, color, advance=advance, span=span, keep_means=keep_means, nodata=picture.nodata
     )
-    return picture.with_color(restored)
+    return picture.with_color(restored.astype(color.dtype, copy=False))
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:
@@ -281,8 +281,9 @@ def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray
     for row, before, after in zip(blended, pixels, restored, strict=True):  # in a row's memory
         with np.errstate(invalid="ignore"):
             mixed = before + exact.type(amount) * np.subtract(after, before, dtype=exact)
-        mixed = np.where(np.isfinite(before), mixed, before)
-        row[:] = np.rint(mixed) if pixels.dtype.kind in "iu" else mixed
+        if pixels.dtype.kind in "iu":
+            mixed = ranges.to_type(mixed, pixels.dtype)
+        row[:] = np.where(np.isfinite(before) & (before != after), mixed, before)
     return blended
 
 

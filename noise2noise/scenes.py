@@ -244,6 +244,7 @@ class Scenes:
         self.dtype: np.dtype | None = None
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
+        self.smallest = np.inf  # pixels on the shortest side of what is taken of any exposure
         self._min_size = min_size
         self._parts = {}  # what is taken of exposures, where that is not the whole
         self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
@@ -276,6 +277,7 @@ class Scenes:
                         f"{exposure} has {other[0]} x {other[1]} pixels and {first} "
                         f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
                     )
+            self.smallest = min(self.smallest, *size)
             if min(size) < min_size:
                 raise InputError(
                     f"{first} has {size[0]} x {size[1]} pixels, and crops are cut from "
@@ -292,6 +294,7 @@ class Scenes:
                 f"{max(0, height)} pixels, and crops are cut from {self._min_size} on a side: "
                 "take a smaller --crop or remove the scene"
             )
+        self.smallest = min(self.smallest, height, width)
         for n, (top, left) in enumerate(starts, self._first[k]):
             self._parts[n] = np.s_[top : top + height, left : left + width]
 
@@ -306,6 +309,7 @@ class Scenes:
                 f"and validate with another, it needs {2 * self._min_size} on a side: take a "
                 "smaller --crop, or more pictures"
             )
+        self.smallest = min(height, width, longer - strip if last else strip)
         span = slice(strip, None) if last else slice(strip)
         self._parts[0] = (slice(None), span) if width > height else (span, slice(None))
 

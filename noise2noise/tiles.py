@@ -97,12 +97,14 @@ def restore(
     Returns
     -------
     (height, width, channels)
-        float32, not clipped; or, for an image of integers, clipped and rounded to its type; with
-        a range, of the image's type.
+        float32 (of float64 that), not clipped; or, for an image of integers, clipped and rounded
+        to its type; with a range, of the image's type.
     """
     height, width, channels = image.shape
     floats = span is None and image.dtype.kind == "f"
-    result = np.empty(image.shape, np.float32 if floats else image.dtype)
+    # What is no number in them stays, and may be too large for float32.
+    kind = np.result_type(image.dtype, np.float32) if floats else image.dtype
+    result = np.empty(image.shape, kind)
     means = LocalMeans(image.shape) if keep_means else None
     black, white = _ends(image.dtype, span)
     waiting, done = np.empty((0, width, channels), np.float32), 0  # rows that lack their means

@@ -269,6 +269,16 @@ def test_one_scene_in_few_photons_is_one(photons):
     assert not _moves_inside(first, other)
 
 
+def test_exposures_are_trained_on_in_the_range_that_they_are_restored_in():
+    class Stack(list):
+        span, window, crops_per_image, neighbours = (100.0, 300.0), 0, 1, None
+
+    values = np.random.default_rng(0).integers(0, 600, (2, 64, 64, 3)).astype(np.uint16)
+    dataset = CapturedDataset(Stack([list(values)]), batch_size=4, crop_size=64, steps=1)
+    expected = np.clip((values - 100.0) / 200, -1, 2).astype(np.float32)
+    np.testing.assert_allclose(np.unique(dataset[0][0]), np.unique(expected), atol=1e-6)
+
+
 def test_noise_that_exposures_share_is_warned_of(tmp_path):
     """As of a raw file and its JPEG, a mean and what it was made of, a fixed pattern."""
     rng = np.random.default_rng(0)
@@ -634,6 +644,15 @@ def test_files_of_two_depths_are_refused(folder, monkeypatch):
     training, _ = training_scenes(folder, 32)
     with pytest.raises(InputError, match=r"holds uint8 values, others uint16: give one kind"):
         [image for scene in training for image in scene]
+
+
+def test_near_exposures_only_and_the_floor_of_validation_come_with_the_scenes(tmp_path):
+    pages = np.random.default_rng(0).normal(1000, 50, (16, 64, 64)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    training, validation, floor = open_exposures(CAPTURED, tmp_path / "stack.tif", 32, None, 1)
+    assert training.neighbours == validation.neighbours == 1
+    low, high = training.span
+    assert floor == pytest.approx((50 / (high - low)) ** 2, rel=0.05)
 
 
 def test_what_is_not_taken_of_fits_files_is_said(tmp_path, capsys):

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from conftest import REPOSITORY, call_script, write_like, write_png16
 from PIL import Image
+from rich.progress import Progress
 
 import infer
 from noise2noise import images, ranges
@@ -21,7 +22,7 @@ from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.networks import PRETRAINED, Trained
 from noise2noise.picture import Picture
-from noise2noise.restore import choose_range, restore_picture
+from noise2noise.restore import blend, choose_range, restore_file, restore_picture
 from noise2noise.scenes import training_exposures
 
 fits = pytest.importorskip("astropy.io.fits")
@@ -747,6 +748,62 @@ def test_pictures_of_one_colour_stay_so(network):
     for value in (0, 255):
         pixels = np.full((64, 64, 3), value, np.uint8)
         assert (restored(network, pixels) == value).all()
+
+
+def test_pages_without_any_number_stay_what_they_are(tmp_path):
+    """Some files' no-data value is none of float32's."""
+    nothing = np.full((40, 48), np.finfo(np.float64).min)
+    values = np.random.default_rng(0).normal(size=(40, 48))
+    network = Trained("gaussian", FILTERS["gaussian"], tmp_path)
+    tags = [(42113, "s", 0, repr(nothing[0, 0]), True)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in (values, nothing):
+            file.write(page, compression="zlib", metadata=None, extratags=tags)
+    with images.open_file(tmp_path / "a.tif") as file, Progress(disable=True) as progress:
+        restore_file(Same(), network, file, tmp_path / "b.tif", progress)
+    after = tifffile.TiffFile(tmp_path / "b.tif").pages
+    assert [page.dtype for page in after] == [np.float64] * 2
+    np.testing.assert_array_equal(after[1].asarray(), nothing)
+
+
+class Same:
+    """A network that leaves pictures as they are."""
+
+    output_shape = (None, None, None, 3)
+
+    @staticmethod
+    def predict_on_batch(images):
+        return images
+
+
+def test_an_amount_keeps_what_both_have():
+    infinite = np.float32([[[np.inf], [-np.inf], [1]]])
+    np.testing.assert_array_equal(blend(infinite, infinite, 0.5), infinite)
+    for kind in (np.uint64, np.int64, np.uint32):
+        white = np.full((1, 2, 1), np.iinfo(kind).max, kind)
+        np.testing.assert_array_equal(blend(white, white.copy(), 0.5), white)
+        assert blend(white, white // 2, 0.5)[0, 0, 0] == pytest.approx(0.75 * white[0, 0, 0])
+
+
+def test_fits_store_what_is_restored_to_the_nearest_step_and_white_of_64_bits(tmp_path):
+    stored = np.arange(400, dtype=np.int16).reshape(20, 20)
+    stored[:2] = -32768
+    hdu = fits.PrimaryHDU(stored)
+    hdu.header["BLANK"] = -32768
+    hdu.writeto(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", "update", do_not_scale_image_data=True) as file:
+        file[0].header["BSCALE"] = 0.5
+    write_like(tmp_path / "a.fits", tmp_path / "b.fits", read_fits(tmp_path / "a.fits") + 0.4)
+    with fits.open(tmp_path / "b.fits", do_not_scale_image_data=True) as file:
+        np.testing.assert_array_equal(file[0].data, np.where(stored == -32768, stored, stored + 1))
+    white = np.full((20, 20), 2**64 - 1, np.uint64)
+    fits.PrimaryHDU(white).writeto(tmp_path / "white.fits")
+    write_like(tmp_path / "white.fits", tmp_path / "again.fits", read_fits(tmp_path / "white.fits"))
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "again.fits"), white)
+
+
+def read_fits(path) -> np.ndarray:
+    return images.read_picture(path).pixels
 
 
 def test_a_range_is_said_with_digits_that_tell_its_ends_apart():

@@ -149,3 +149,30 @@ def test_poisson_counts_take_any_picture_and_any_light():
     assert poisson(between_levels, 30, rng).mean() == pytest.approx(0.5003, rel=3e-3)
     grey = np.full((200, 200, 3), 128, np.uint8) / np.float32(255)
     assert poisson(grey, 5000, rng).mean() == pytest.approx(128 / 255, rel=1e-3)
+
+
+def test_what_is_known_of_each_filter_is_the_papers():
+    assert {f.name for f in FILTERS.values() if f.zero_mean} == {"gaussian", "poisson", "camera"}
+    assert {f.name for f in FILTERS.values() if f.oriented} == {"text"}
+    strengths = {name: (*f.training, f.test) for name, f in FILTERS.items() if name != "camera"}
+    assert strengths == {
+        "gaussian": (0, 50, 25),
+        "poisson": (1, 50, 30),
+        "bernoulli": (0, 0.95, 0.5),
+        "text": (0, 0.5, 0.25),
+        "impulse": (0, 0.95, 0.7),
+    }
+
+
+def test_impulse_puts_random_colours_in_place_of_the_asked_share_of_pixels():
+    picture = np.full((200, 200, 3), 0.5, np.float32)
+    noisy = FILTERS["impulse"].corrupt(picture, 0.2, np.random.default_rng(0))
+    changed = noisy != picture
+    assert changed.any(2).mean() == pytest.approx(0.2, abs=0.01)
+    np.testing.assert_array_equal(changed.all(2), changed.any(2))
+    assert (np.ptp(noisy[changed.all(2)], axis=1) > 0).all()
+
+
+def test_text_is_written_in_colours():
+    noisy = text(np.zeros((128, 128, 3), np.float32), 0.3, np.random.default_rng(0))
+    assert (np.ptp(noisy, axis=2) > 0.05).mean() > 0.1

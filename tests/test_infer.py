@@ -10,12 +10,13 @@ from conftest import call_script, one_error_line
 from PIL import Image
 from skimage.data import astronaut
 
-from infer import load_model
+from infer import load, load_model
 from model import build_unet
 from noise2noise.backend import keras
 from noise2noise.filters import FILTERS
+from noise2noise.images import luminance
 from noise2noise.metrics import corrupt_for_score, psnr, ssim
-from noise2noise.networks import PRETRAINED, find_models
+from noise2noise.networks import PRETRAINED, Trained, find_models
 from noise2noise.ranges import to_8bit
 from noise2noise.tiles import Ensemble, restore
 
@@ -92,6 +93,28 @@ def test_a_filter_behind_models_is_not_taken_for_a_folder():
     assert "put single and what follows before it" in done.stderr
 
 
+def test_the_strength_asked_for_is_scored(project, pictures, tmp_path):
+    infer(project, "gaussian", "--score", pictures, "--strength", "50", "--output", tmp_path)
+    (row,) = csv.DictReader((tmp_path / "scores.csv").open())
+    assert row["strength"] == "sigma = 50" or row["strength"].endswith("= 50")
+    assert 13 < float(row["noisy PSNR"]) < 17  # 14.15, and what is cut off at black and white
+
+
+def test_of_two_networks_with_one_name_the_last_folders_counts(trained, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        shutil.copy(trained / "model.keras", tmp_path / name / "gaussian-x.keras")
+    (found,) = find_models("gaussian", "x", folders=[tmp_path / "a", tmp_path / "b"])
+    assert found.path.parent.name == "b"
+    assert not isinstance(load(Trained("t", FILTERS["text"], found.path), True), Ensemble)
+    assert isinstance(load(Trained("g", FILTERS["gaussian"], found.path), True), Ensemble)
+
+
+def test_luminance_is_bt_601s():
+    colors = np.uint8([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
+    assert luminance(colors)[0, :, 0].tolist() == [76, 150, 29]
+
+
 def test_an_ensemble_does_not_mind_how_a_picture_is_turned_and_is_better():
     clean = astronaut()[:224, 160:320]
     noisy = corrupt_for_score(FILTERS["gaussian"], clean, 0)
@@ -130,6 +153,8 @@ def test_a_model_is_found_by_its_run_its_file_and_what_it_was_trained_on(trained
 def test_without_a_model_it_says_which_command_trains_one(project):
     line = one_error_line(infer(project, "text", "bsds300", check=2))
     assert "python train_model.py text bsds300" in line
+    line = one_error_line(infer(project, "--models", project / "nowhere", check=2))
+    assert f"{project / 'nowhere'} does not exist" in line
 
 
 def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import REPOSITORY
+from rich.progress import Progress
 
 import infer
-from noise2noise.networks import find_models
+from noise2noise.filters import FILTERS
+from noise2noise.images import open_file, read_picture
+from noise2noise.networks import Trained, find_models
 from noise2noise.ranges import measure
-from noise2noise.tiles import restore
+from noise2noise.restore import restore_file
+from noise2noise.tiles import _ends, restore
 
 
 class Darkening:
@@ -52,6 +57,53 @@ def test_where_noise_is_cut_off_at_black_the_mean_darkens_only_and_at_white_ligh
             means[level] = restore(network, noisy, keep_means=True).mean()
         assert means[3] == (3 if sign > 0 else 252)
         assert abs(means[40] - noisy.mean()) < 0.5
+
+
+@pytest.mark.parametrize(("filter", "kept"), [("gaussian", True), (None, True), ("text", False)])
+def test_restored_files_keep_means_where_the_noise_has_zero_mean(tmp_path, filter, kept):
+    pixels = np.uint8(np.clip(flat(0.5, (96, 96, 3)), 0, 1) * 255)
+    for colors, options in ((3, {"photometric": "rgb"}), (2, {"photometric": "minisblack"})):
+        tifffile.imwrite(tmp_path / "a.tif", pixels[..., :colors], planarconfig="contig", **options)
+        trained = Trained("a", FILTERS.get(filter), tmp_path)
+        with open_file(tmp_path / "a.tif") as file, Progress(disable=True) as progress:
+            restore_file(Darkening(), trained, file, tmp_path / "b.tif", progress)
+        after = read_picture(tmp_path / "b.tif").pixels
+        assert (abs(after.mean() - pixels[..., :colors].mean()) < 1) == kept
+
+
+class Dull(Darkening):
+    """A network that takes contrast away, little enough to stay within the values around."""
+
+    @staticmethod
+    def predict_on_batch(images):
+        return 0.8 * images + 0.1
+
+
+def test_noise_is_cut_off_at_the_ends_of_the_type_alone():
+    assert _ends(np.dtype(np.uint8), None) == (0, 255)
+    black, white = _ends(
+        np.dtype(np.uint16), (100, 200)
+    )  # counts, among which 0 is one like others
+    assert np.isnan(black)
+    assert white == 65535
+
+
+def ramp(width):
+    values = np.linspace(0.2, 0.8, width, dtype=np.float32)
+    return np.broadcast_to(values[:, None], (96, width, 3)).copy()
+
+
+def test_what_is_no_number_does_not_count_in_the_means_around():
+    whole = np.concatenate((np.full((96, 64, 3), np.nan, np.float32), ramp(128)), axis=1)
+    restored = restore(Dull(), whole, span=(0, 1), keep_means=True)
+    alone = restore(Dull(), whole[:, 64:], span=(0, 1), keep_means=True)
+    np.testing.assert_allclose(restored[:, 64:], alone, atol=1e-3)
+    assert np.isnan(restored[:, :64]).all()
+
+
+def test_means_lie_where_they_were_taken():
+    restored = restore(Dull(), ramp(256), keep_means=True)
+    np.testing.assert_allclose(restored[:, 112:144], ramp(256)[:, 112:144], atol=3e-4)
 
 
 def test_means_are_those_of_the_whole_image_in_tiles_too():

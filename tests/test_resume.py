@@ -19,6 +19,7 @@ from noise2noise.runs import (
     NEW,
     PREVIOUS,
     ReadOnlyRun,
+    Run,
     read_training,
 )
 
@@ -88,6 +89,19 @@ def test_a_stopped_training_ends_though_its_next_batch_is_being_made(tmp_path):
     finally:
         process.kill()
     assert process.returncode == EXIT_INTERRUPTED, output + errors
+
+
+def test_the_checkpoint_before_stays_and_the_newest_is_gone_on_from(tmp_path):
+    settings = {"dataset": "a", "epochs": 3, "filter": "gaussian"}
+    run = Run(tmp_path, settings, {"device": ""}, {})
+    for step in (1, 2):
+        run.save({"weights/0": np.float32([step])}, 0, step)
+    for name, step in ((CHECKPOINT, 2), (PREVIOUS, 1)):
+        with np.load(tmp_path / name) as file:
+            assert file["weights/0"] == step
+    (tmp_path / CHECKPOINT).rename(tmp_path / NEW)  # killed before it had its other name
+    (tmp_path / PREVIOUS).rename(tmp_path / CHECKPOINT)
+    assert ReadOnlyRun(tmp_path, settings).step == 2
 
 
 @pytest.mark.slow

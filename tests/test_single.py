@@ -87,9 +87,16 @@ def test_the_loss_is_neighbor2neighbors(backend):
     batch = (y, chosen), second
     assert model.test_on_batch(*batch) == pytest.approx(plain, rel=1e-4)
     assert model.train_on_batch(*batch) == pytest.approx(whole, rel=1e-4)
+    # Of both terms, a - b a constant, one step is one twice as large on the targets' mean.
+    assert GAMMA == 1
+    alone = build_unet(1, 1)
+    alone.set_weights(unet.get_weights())
+    alone.compile(keras.optimizers.SGD(0.2), "mean_squared_error")
+    alone.train_on_batch(first, second + (a - b) / 2)
     model.compile(keras.optimizers.SGD(0.1), "mean_squared_error")
     model.train_on_batch(*batch)
-    assert not np.allclose(unet.predict_on_batch(y), f_y)
+    for weights, expected in zip(unet.get_weights(), alone.get_weights(), strict=True):
+        np.testing.assert_allclose(weights, expected, atol=1e-5)
 
 
 def test_grey_pictures_give_one_channel(tmp_path):

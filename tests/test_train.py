@@ -16,11 +16,14 @@ from filelock import FileLock
 from PIL import Image
 
 import train_model
+from data import NoisyDataset
 from model import build_unet
-from noise2noise import backend, plan, runs
+from noise2noise import backend, datasets, plan, runs
 from noise2noise.backend import keras
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
+from noise2noise.images import find_pictures
+from noise2noise.pairs import TRAINING, NoisyPairs
 
 ONE_EPOCH = ("--epochs", "1", "--steps", "2", "--batch", "8", "--crop", "32")
 
@@ -535,6 +538,105 @@ def test_the_psnr_of_an_epoch_is_that_of_what_the_network_makes_of_noisy_picture
     watching.on_epoch_end(0, logs)
     black = np.mean([metrics.psnr(np.zeros_like(image), image) for image in images])
     assert logs["val_psnr"] == pytest.approx(black)
+
+
+def test_epochs_are_counted_to_the_last_of_all(pictures, tmp_path):
+    options = ("--epochs", 3, "--steps", 1, "--batch", 4, "--crop", 32, "--large-crops", 0.3)
+    options += ("--checkpoint-steps", 1, "--output-dir", tmp_path)
+    printed = run_script("train_model.py", "gaussian", pictures, *options).stdout
+    assert [n for n in range(4) if f"Epoch {n}/3" in printed] == [1, 2, 3]
+
+
+def test_devices_share_the_smallest_batch():
+    for large_crops, smallest in ((0.0, 8), (0.1, 2)):
+        assert (
+            train_model.smallest_batch(SimpleNamespace(batch=8, large_crops=large_crops))
+            == smallest
+        )
+
+
+def test_large_crops_of_single_exposures_are_not_mirrored(tmp_path):
+    noisy = np.random.default_rng(0).integers(0, 255, (200, 100)).astype(np.uint8)
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    options = ("--crop", 32, "--large-crops", 0.2, "--output-dir", tmp_path)
+    done = call_script("train_model.py", "single", tmp_path / "a.png", *options, check=2)
+    assert "--large-crops of 64 pixels are made from 128, and a picture has 100" in one_error_line(
+        done
+    )
+    for smallest, bear in ((127, False), (128, True)):
+        args = SimpleNamespace(filter="single", crop=32)
+        assert train_model.bear_large_crops(args, SimpleNamespace(smallest=smallest)) == bear
+    assert train_model.bear_large_crops(SimpleNamespace(filter="captured"), None)
+
+
+OPTIONS = {
+    "seed": 0,
+    "filter": "gaussian",
+    "optimizer": "adam",
+    "loss": "l1",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "clip_norm": 0.5,
+    "epochs": 4,
+    "steps": 5,
+}
+
+
+def test_a_network_is_compiled_as_the_options_say():
+    def compiled(**options):
+        return train_model.compile_model(
+            SimpleNamespace(**OPTIONS | options), build_unet, None, "float32"
+        )
+
+    def loss(model) -> float:
+        black, grey = np.zeros((1, 32, 32, 3), np.float32), np.full((1, 32, 32, 3), 0.5, np.float32)
+        return float(model.compute_loss(y=black, y_pred=grey))
+
+    model = compiled()
+    adam = model.optimizer
+    assert type(adam) is keras.optimizers.Adam
+    assert (adam.beta_1, adam.beta_2, adam.global_clipnorm) == (0.9, 0.99, 0.5)
+    rates = []
+    for step in (0, 10, 20):
+        adam.iterations.assign(step)
+        rates.append(float(adam.learning_rate))
+    assert rates == pytest.approx([1e-3, 5e-4, 0], abs=1e-8)
+    assert loss(model) == pytest.approx(0.5)
+    spread = np.std(model.get_layer("enc_conv3").get_weights()[0])
+    assert spread == pytest.approx((2 / (9 * 48)) ** 0.5, rel=0.05)  # He's
+    model = compiled(optimizer="muon", loss="l2", schedule="constant")
+    assert type(model.optimizer).__name__ == "Muon"
+    assert loss(model) == pytest.approx(0.25)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+def test_batches_are_made_as_the_options_say(pictures):
+    options = {"filter": "gaussian", "clean_targets": True, "steps": 3, "seed": 5}
+    options |= {"flat_areas": 0.5, "workers": 0}
+    args = SimpleNamespace(batch=8, crop=32, channels=3, **options)
+    images = datasets.ImageFiles(find_pictures(pictures))
+    processes = SimpleNamespace(index=1, count=2)
+    made, _ = train_model.make_batches(args, images, images, processes, large_from=2)
+    expected = NoisyDataset(
+        images, batch_size=8, crop_size=32, shard=(1, 2), large_from=2, **options
+    )
+    for number in (1, 2):
+        for array, other in zip(made[number], expected[number], strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+def test_large_crops_come_at_the_end(pictures, tmp_path, monkeypatch):
+    seen, make = set(), NoisyPairs.make
+
+    def watched(pairs, number, crops):
+        if pairs.stream == TRAINING:
+            seen.add((number >= 2, pairs.size(number)))
+        return make(pairs, number, crops)
+
+    monkeypatch.setattr(NoisyPairs, "make", watched)
+    options = ("--epochs", 2, "--steps", 2, "--batch", 4, "--crop", 32, "--large-crops", 0.5)
+    call_script("train_model.py", "gaussian", pictures, *options, "--output-dir", tmp_path)
+    assert seen == {(False, 32), (True, 64)}
 
 
 def test_areas_of_one_colour_are_for_noise_that_is_added_to_pictures(tmp_path):
