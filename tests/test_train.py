@@ -540,6 +540,51 @@ def test_the_psnr_of_an_epoch_is_that_of_what_the_network_makes_of_noisy_picture
     assert logs["val_psnr"] == pytest.approx(black)
 
 
+def test_a_plan_of_further_training_takes_the_lower_rate(finished, pictures, monkeypatch):
+    planned, recipe = [], plan.recipe
+
+    def kept(*arguments, **options):
+        planned.append(recipe(*arguments, **options))
+        return planned[-1]
+
+    def by_timing(*_):
+        raise InputError("timed")
+
+    monkeypatch.setattr(plan, "recipe", kept)
+    monkeypatch.setattr(plan, "by_timing", by_timing)
+    options = ("--minutes", 5, "--output-dir", finished.parent, "--name", "further")
+    start = ("--start-from", finished / "model.keras")
+    call_script("train_model.py", "gaussian", pictures, *options, *start, check=2)
+    call_script("train_model.py", "gaussian", pictures, *options, check=2)
+    rates = [options["learning_rate"] for options in planned]
+    assert rates == [plan.FURTHER_RATE, plan.RECIPE["learning_rate"]]
+    assert rates[0] < rates[1]
+
+
+def test_a_plan_leaves_time_to_start_again(monkeypatch):
+    """By a clock that stands still but for the steps and for what comes before them."""
+    step, starting, minutes = 0.01, 10.0, 1
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    class Model:
+        def fit(self, batches, callbacks, steps_per_epoch, **options):
+            for number in range(steps_per_epoch):
+                clock.now += step
+                callbacks[-1].on_train_batch_end(number, {})
+            callbacks[-1].on_epoch_end(0, {})
+
+    def prepare():
+        clock.now += starting
+        batches = SimpleNamespace(close=lambda: None)
+        return Model(), batches, batches, None, []
+
+    monkeypatch.setattr(plan, "time", clock)
+    monkeypatch.setattr(backend, "stream", lambda batches: batches)
+    planned = plan.by_timing(minutes, 0.0, prepare, lambda number: number)
+    end = clock.now + starting + planned["epochs"] * planned["steps"] * step
+    assert end == pytest.approx(60, rel=0.03)
+
+
 def test_epochs_are_counted_to_the_last_of_all(pictures, tmp_path):
     options = ("--epochs", 3, "--steps", 1, "--batch", 4, "--crop", 32, "--large-crops", 0.3)
     options += ("--checkpoint-steps", 1, "--output-dir", tmp_path)
