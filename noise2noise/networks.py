@@ -21,7 +21,7 @@ class Trained:
 
     `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
     them, `span` which values of real exposures it took for 0 and 1 (`ranges`), `deep` whether those
-    had more than 8 bits.
+    had more than 8 bits, `words` what names it to infer.py.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Trained:
     grey: bool = False
     span: Range | None = None
     deep: bool = True
+    words: str = ""
 
     @property
     def zero_mean(self) -> bool:
@@ -77,7 +78,9 @@ def find_models(
             grey = bool(training.get("grey"))
             span = training.get("range") and tuple(training["range"])
             deep = bool(training.get("deep", True))
-            found.append(Trained(name, FILTERS.get(kind), path, trained_on, grey, span, deep))
+            words = f"{kind} {name.removeprefix(f'{kind}-')}"
+            seen = trained_on, grey, span, deep
+            found.append(Trained(name, FILTERS.get(kind), path, *seen, words))
     exact = dataset and f"{filter}-{dataset_name(dataset)}"
     found = [trained for trained in found if trained.name == exact] or found
     if not found and filter is None and kinds & set(REAL_NOISE):
@@ -104,8 +107,8 @@ def networks_to_restore_with(
     named = {trained.name: trained for trained in found}
     color, grey = (named.get(name) for name in CAMERA_NETWORKS)
     if not color or dataset:
-        names = ", ".join(named)
-        raise InputError(f"name one model to restore with, FILTER DATASET, of: {names}")
+        names = ", ".join(trained.words for trained in found)
+        raise InputError(f"name one model to restore with, of: {names}")
     return color, grey or color
 
 

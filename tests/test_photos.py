@@ -562,7 +562,9 @@ def test_grey_pictures_do_without_a_network_of_their_own(camera_networks, tmp_pa
     assert "restored 1 of 1 pictures with camera-bsds300," in done.stdout
     (camera_networks / "camera-bsds300.keras").rename(camera_networks / "poisson-a.keras")
     done = call_script(*command, "--output", tmp_path / "out2", check=2)
-    assert "name one model to restore with" in one_error_line(done)
+    line = one_error_line(done)
+    assert "name one model to restore with, of: " in line
+    assert "gaussian small" in line
 
 
 @pytest.mark.parametrize(("name", "top"), [("rgb8.png", 255), ("grey16.png", 65535)])
