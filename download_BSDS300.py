@@ -10,6 +10,7 @@ BSDS300 is for non-commercial research and education.
 
 import argparse
 import hashlib
+import os
 import shutil
 import signal
 import tarfile
@@ -35,7 +36,7 @@ def contents_sha256(folder: Path) -> str:
     """SHA-256 over the names and bytes of all JPEGs in `folder`/images/{train,test}."""
     digest = hashlib.sha256()
     for name in sorted(p.relative_to(folder).as_posix() for p in folder.glob("images/t*/*.jpg")):
-        digest.update(f"BSDS300/{name}".encode() + b"\0" + (folder / name).read_bytes())
+        digest.update(os.fsencode(f"BSDS300/{name}") + b"\0" + (folder / name).read_bytes())
     return digest.hexdigest()
 
 

@@ -168,7 +168,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
 
     earlier = None if args.fresh else runs.read_settings(run_folder(args))
     if earlier and earlier["settings"].get("minutes") == args.minutes:
-        kept = runs.ADDED | earlier["settings"]
+        kept = earlier["settings"]
         asked = run_settings(args, choose_precision(args, earlier), kept["backend"])
         same = all(kept.get(key) == asked[key] for key in asked.keys() - set(plan.PLANNED))
         if same or runs.was_trained(run_folder(args)):
@@ -330,13 +330,13 @@ def make_callbacks(args: argparse.Namespace, build, validation, model, run, proc
     """Return what happens between steps: PSNR, annealing, checkpoints, TensorBoard's log."""
     from noise2noise import callbacks
 
-    # Checkpoint saves what those before it add to an epoch's history.
+    # Checkpoint saves what those before it add to an epoch's history, and may stop the run.
     made = clean_psnr(args, build, validation)
     if args.loss == "l0":
         total_steps = args.epochs * args.steps
         made.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
-    made.append(callbacks.Checkpoint(run, args.steps, stop, args.checkpoint_steps, processes))
-    return made + (callbacks.tensorboard(run.folder / runs.TENSORBOARD) if processes.chief else [])
+    made += callbacks.tensorboard(run.folder / runs.TENSORBOARD) if processes.chief else []
+    return [*made, callbacks.Checkpoint(run, args.steps, stop, args.checkpoint_steps, processes)]
 
 
 def clean_psnr(args: argparse.Namespace, build, validation) -> list:

@@ -133,8 +133,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes the run's checkpoints and history, and stops it cleanly.
 
     A checkpoint is written at the end of each epoch, every `every` steps, and when a signal
-    was caught, which then raises `Interrupted`. It stands before Keras' own callbacks and
-    after those that add to the epoch's logs.
+    was caught, which then raises `Interrupted`. It stands after the others, which add to the
+    epoch's logs or write them.
 
     Parameters
     ----------

@@ -105,7 +105,12 @@ def draw_noise(camera: Camera, rng: np.random.Generator) -> tuple[float, float]:
         a = np.exp(rng.uniform(*np.log(COUNTING)))
         return a, white * rng.random() ** 4
     log_a = rng.uniform(*np.log(SHOT))
-    return np.exp(log_a), np.exp(2.18 * log_a + 1.2 + rng.normal(0, 0.26))
+    return np.exp(log_a), read_noise(log_a, rng.normal(0, 0.26))
+
+
+def read_noise(log_a: float, off: float = 0.0) -> float:
+    """Return b: log b = 2.18 log a + 1.20, and how far off that it lies (Brooks et al. 2019)."""
+    return np.exp(2.18 * log_a + 1.2 + off)
 
 
 def scene_size(camera: Camera, size: int) -> int:
@@ -210,13 +215,13 @@ def corrupt(image: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray
     ----------
     image : float32 (height, width, 3) in [0, 1], or grey (height, width, 1)
     a : float
-        The shot noise's variance at full light; log b = 2.18 log a + 1.20.
+        The shot noise's variance at full light; b is `read_noise`'s.
 
     Returns
     -------
     float32 of the image's shape, in [0, 1], in steps of 1/255
     """
-    noise = a, np.exp(2.18 * np.log(a) + 1.2)
+    noise = a, read_noise(np.log(a))
     camera = TEST if image.shape[2] == 3 else GREY_TEST
     return deliver(develop(image, camera, noise, rng), camera)
 

@@ -7,6 +7,7 @@ does noise that pixels side by side share, where one exposure makes both picture
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,20 @@ def open_exposures(
     return training, validation, None
 
 
-def align_exposures(scenes: Scenes, purpose: str = "training", out=print) -> float:
+@dataclass
+class Found:
+    """What was found of a scene's exposures, each against its partner."""
+
+    floor: float  # their noise: half the mean squared difference
+    brightness: float  # the largest relative difference of two means
+    farthest: float  # pixels of the largest shift; NaN where all is too flat to measure
+    left: float | None  # pixels of it that alignment leaves, None where there was none
+    moved: bool  # parts, or it turns
+    shared: float  # the largest correlation of two exposures' noise
+    clipped: float  # the largest share of an exposure's values at an end
+
+
+def align_exposures(scenes: Scenes, purpose: str = "training") -> float:
     """Align the exposures of each scene, measure them against each other, say what was found.
 
     They are shifted by whole pixels and cut to what they share: to interpolate would make the
@@ -90,62 +104,74 @@ def align_exposures(scenes: Scenes, purpose: str = "training", out=print) -> flo
     """
     floors = []
     for number, scene in enumerate(scenes.scenes):
-        _refuse_twins(scene, scenes[number])
-        count = len(scene.exposures)
-        # What each is paired with in training: the one before it, or any, so the first.
-        partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
-        shifts, farthest = _shifts(scenes, number, partners)
-        whole = np.rint(shifts).astype(int)
-        if whole.any():
-            scenes.align(number, whole)
-        exposures = scenes[number]
-        clipped = max(_clipped(exposure) for exposure in exposures)
-        brightness, shared, moved, noise = 0.0, 0.0, False, []
-        for i in range(1, count):
-            first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
-            means = float(first.mean()), float(other.mean())
-            brightness = max(brightness, abs(means[1] - means[0]) / max(abs(means[0]), 0.01))
-            if abs(means[1] - means[0]) > FAR_BRIGHTNESS:
-                raise InputError(
-                    f"{scene.exposures[i]} is much darker or brighter than "
-                    f"{scene.exposures[partners[i]]}: "
-                    "exposures of a scene are of one kind and depth, and no slices of a volume"
-                )
-            if i % (count // MOVING + 1) == 0:
-                moved = moved or _moves_inside(first, other)
-                shared = np.fmax(shared, _shared_noise(first, other))
-            noise.append(float(np.mean((first - other) ** 2)) / 2)
-        floors.append(float(np.mean(noise)))
+        found = _align(scenes, number)
+        floors.append(found.floor)
         if number == PRINTED:
-            out(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
+            print(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
         if number < PRINTED:
-            found = "too flat to measure a shift"
-            if farthest == farthest:
-                left = np.hypot(*np.ptp(shifts - whole, axis=0))
-                found = f"shift {farthest:.1f} pixels"
-                found += f", aligned but for {left:.1f}" if whole.any() else ""
-            out(
-                f"{purpose} scene {scene.name}: {count} exposures, brightness within "
-                f"{brightness:.1%}, {found}, noise {255 * floors[-1] ** 0.5:.1f}/255"
+            shift = "too flat to measure a shift"
+            if found.farthest == found.farthest:
+                shift = f"shift {found.farthest:.1f} pixels"
+                shift += "" if found.left is None else f", aligned but for {found.left:.1f}"
+            print(
+                f"{purpose} scene {scene.name}: {len(scene.exposures)} exposures, brightness "
+                f"within {found.brightness:.1%}, {shift}, noise {255 * found.floor**0.5:.1f}/255"
             )
-        if brightness > MAX_BRIGHTNESS:
-            out(
-                f"warning: the exposures of {scene.name} differ in brightness by more than "
-                f"{MAX_BRIGHTNESS:.0%}: the network will learn the mean of both"
-            )
-        if moved:
-            out(
-                f"warning: parts of {scene.name} move, or it turns, between its exposures: the "
-                "network will learn to blur"
-            )
-        if shared > MAX_SHARED:
-            out(
-                f"warning: exposures of {scene.name} share noise (a correlation of {shared:.2f}), "
-                "as two files of one shot do, a mean and what it was made of, or all by a "
-                "sensor's fixed pattern: the network will keep it"
-            )
-        _warn_of_clipping(f"an exposure of {scene.name}", clipped, out)
+        _warn(scene.name, found)
     return float(np.mean(floors))
+
+
+def _align(scenes: Scenes, number: int) -> Found:
+    """Align the exposures of a scene, and measure them; `InputError` as `align_exposures`."""
+    scene = scenes.scenes[number]
+    _refuse_twins(scene, scenes[number])
+    count = len(scene.exposures)
+    # What each is paired with in training: the one before it, or any, so the first.
+    partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
+    shifts, farthest = _shifts(scenes, number, partners)
+    whole, left = np.rint(shifts).astype(int), None
+    if whole.any():
+        scenes.align(number, whole)
+        left = float(np.hypot(*np.ptp(shifts - whole, axis=0)))
+    exposures = scenes[number]
+    clipped = max(_clipped(exposure) for exposure in exposures)
+    brightness, shared, moved, noise = 0.0, 0.0, False, []
+    for i in range(1, count):
+        first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
+        means = float(first.mean()), float(other.mean())
+        brightness = max(brightness, abs(means[1] - means[0]) / max(abs(means[0]), 0.01))
+        if abs(means[1] - means[0]) > FAR_BRIGHTNESS:
+            raise InputError(
+                f"{scene.exposures[i]} is much darker or brighter than "
+                f"{scene.exposures[partners[i]]}: "
+                "exposures of a scene are of one kind and depth, and no slices of a volume"
+            )
+        if i % (count // MOVING + 1) == 0:
+            moved = moved or _moves_inside(first, other)
+            shared = np.fmax(shared, _shared_noise(first, other))
+        noise.append(float(np.mean((first - other) ** 2)) / 2)
+    return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped)
+
+
+def _warn(name: str, found: Found) -> None:
+    """Warn of what exposures of a scene would teach a network."""
+    if found.brightness > MAX_BRIGHTNESS:
+        print(
+            f"warning: the exposures of {name} differ in brightness by more than "
+            f"{MAX_BRIGHTNESS:.0%}: the network will learn the mean of both"
+        )
+    if found.moved:
+        print(
+            f"warning: parts of {name} move, or it turns, between its exposures: the "
+            "network will learn to blur"
+        )
+    if found.shared > MAX_SHARED:
+        print(
+            f"warning: exposures of {name} share noise (a correlation of {found.shared:.2f}), "
+            "as two files of one shot do, a mean and what it was made of, or all by a "
+            "sensor's fixed pattern: the network will keep it"
+        )
+    _warn_of_clipping(f"an exposure of {name}", found.clipped)
 
 
 def _refuse_twins(scene: Scene, images: Sequence[np.ndarray]) -> None:
@@ -181,16 +207,16 @@ def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarra
     return shifts, farthest
 
 
-def _warn_of_clipping(name: str, clipped: float, out) -> None:
+def _warn_of_clipping(name: str, clipped: float) -> None:
     if clipped > MAX_CLIPPED:
-        out(
+        print(
             f"warning: {clipped:.0%} of the values of {name} are at the end of its range: noise "
             "that is cut off has another mean, which the network will learn; expose less, or keep "
             "the black level"
         )
 
 
-def check_independence(scenes: Scenes, out=print) -> None:
+def check_independence(scenes: Scenes) -> None:
     """Say whether the noise of neighbouring pixels is independent, in up to 16 single exposures.
 
     It is not in photos from a camera, which were demosaiced, nor in most JPEG files: a pixel then
@@ -201,20 +227,20 @@ def check_independence(scenes: Scenes, out=print) -> None:
         (image,) = scenes[k]
         clipped = max(clipped, (_clipped(image), scenes.scenes[k].name))
         measured.append(noise_correlation(*scenes.decoded(k)))
-    _warn_of_clipping(clipped[1], clipped[0], out)
+    _warn_of_clipping(clipped[1], clipped[0])
     measured = [value for value in measured if value == value]
     if not measured and not any(np.ptp(scenes[k][0]) for k in range(len(scenes))):
         raise InputError(f"{scenes.scenes[0].name} has one value only: there is no noise to learn")
     if not measured:
-        out("the pictures hold no noise whose correlation could be measured")
+        print("the pictures hold no noise whose correlation could be measured")
         return
     correlation = float(np.median(measured))
-    out(
+    print(
         f"the noise of neighbouring pixels has a correlation of {correlation:.2f}, median of "
         f"{len(measured)} pictures"
     )
     if correlation > MAX_CORRELATION:
-        out(
+        print(
             "warning: that is noise which neighbouring pixels share, as in demosaiced or JPEG "
             "photos, and the network will keep much of it; what restores photos from a camera is: "
             "python infer.py --restore PICTURES --output DIR"

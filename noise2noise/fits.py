@@ -42,7 +42,7 @@ class Fits(PictureFile):
         self._planes = self._hdu.shape[:-2]
         self.pages = int(np.prod(self._planes))
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._file.close()
 
     def size(self, n: int = 0) -> tuple[int, int]:

@@ -100,13 +100,9 @@ def open_file(path: Path) -> PictureFile:
         raise InputError(f"{path} is compressed by gzip: unpack it first")
     kind = next((kind for magic, kind in FORMATS if beginning.startswith(magic)), PillowFile)
     opened = kind(path)
-    if (
-        opened.format == "TIFF"
-        and opened.pages == 1
-        and not opened.plain
-        and (opened.dtype is None or opened.dtype.itemsize == 1)
-    ):
-        opened.__exit__()
+    narrow = kind is Tiff and (opened.dtype is None or opened.dtype.itemsize == 1)
+    if narrow and opened.pages == 1 and not opened.plain:
+        opened.close()
         return PillowFile(path)  # palettes, fax, CMYK, JPEG's colours
     return opened
 
@@ -132,7 +128,7 @@ def read_rgb(path: Path) -> np.ndarray:
     with open_file(path) as file:
         if file.deep or not (isinstance(file, PillowFile) or _pillow_reads(path)):
             picture = file.read()
-            return upright(picture, _eight_bits(picture, file.alpha))
+            return upright(picture, _eight_bits(picture))
     image = open_picture(path)
     with decoding(path), image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,8 +141,8 @@ def read_rgb(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _eight_bits(picture: Picture, alpha: bool) -> np.ndarray:
-    """Bring a picture of any type to 8-bit RGB, on white where a channel behind it is `alpha`."""
+def _eight_bits(picture: Picture) -> np.ndarray:
+    """Bring a picture of any type to 8-bit RGB, on white where it is transparent."""
     color, kind = picture.color, picture.pixels.dtype
     if kind.kind == "u":
         white = top = np.iinfo(kind).max
@@ -155,7 +151,7 @@ def _eight_bits(picture: Picture, alpha: bool) -> np.ndarray:
         shown = ranges.to_8bit(color, (0, white))
     else:
         shown = ranges.to_8bit(color, ranges.measure([color], picture.nodata))
-    if alpha and picture.pixels.shape[2] == picture.colors + 1:
+    if picture.alpha:
         opaque = ranges.to_network(picture.pixels[..., -1:])
         shown = np.rint(255 + opaque * (shown.astype(np.float32) - 255)).astype(np.uint8)
     return shown
@@ -186,7 +182,7 @@ class PillowFile(PictureFile):
         # MPO is JPEG with more behind it: a preview or a depth map.
         self.format = "JPEG" if self._image.format == "MPO" else self._image.format
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._image.close()
 
     def size(self, n: int = 0) -> tuple[int, int]:
@@ -210,7 +206,10 @@ class PillowFile(PictureFile):
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         (pixels,), source = pages, self._image
         Image.init()
-        if self.format not in Image.SAVE or self.format == "GIF":  # of 256 colours
+        if self.format not in Image.SAVE or self.format in (
+            "GIF",
+            "ICO",
+        ):  # few colours, other sizes
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
@@ -325,7 +324,7 @@ class Float(PictureFile):
                 raise InputError(f"{path} has channels of integers beside others: save it without")
             self.alpha = set(self._spec.channelnames) <= {*"RGBAY"}
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._file.close()
 
     def size(self, n: int = 0) -> tuple[int, int]:

@@ -74,26 +74,18 @@ class LocalMeans:
 
         It takes that all rows up to `REACH` further on were taken in.
         """
+        from scipy.ndimage import gaussian_filter
+
         first, last = max(0, start // BLOCK - WINDOW - 1), stop // BLOCK + WINDOW + 2
-        sums = self._sums[:, first:last]
-        counts, differences, black, white = (_smooth(_smooth(part, 0), 1) for part in sums)
+        sums = self._sums[:, first:last]  # beyond the image's ends there is nothing
+        sums = gaussian_filter(sums, SIGMA, mode="constant", radius=WINDOW, axes=(1, 2))
+        counts, differences, black, white = sums
         counts = np.maximum(counts, 1e-3)
         mean = differences / counts
         lighter = np.maximum(mean, 0) * np.exp(-black / counts / CUT_OFF)
         mean = lighter + np.minimum(mean, 0) * np.exp(-white / counts / CUT_OFF)
         rows = _between(mean, np.arange(start, stop) - first * BLOCK, 0)
         return _between(rows, np.arange(self._width), 1)
-
-
-def _smooth(blocks: np.ndarray, axis: int) -> np.ndarray:
-    """Return Gaussian sums along an axis; beyond its ends there is nothing."""
-    weights = np.exp(-0.5 * (np.arange(-WINDOW, WINDOW + 1) / SIGMA) ** 2)
-    blocks = np.moveaxis(blocks, axis, 0)
-    padded = np.pad(blocks, ((WINDOW, WINDOW), *[(0, 0)] * (blocks.ndim - 1)))
-    sums = sum(
-        np.float32(w) * padded[i : i + len(blocks)] for i, w in enumerate(weights / weights.sum())
-    )
-    return np.moveaxis(sums, 0, axis)
 
 
 def _between(blocks: np.ndarray, pixels: np.ndarray, axis: int) -> np.ndarray:

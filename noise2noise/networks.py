@@ -74,13 +74,17 @@ def find_models(
         wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
         if wanted and (dataset is None or {dataset, dataset_name(dataset)} & names):
-            trained_on = tuple(training.get("trained_on", ()))
-            grey = bool(training.get("grey"))
-            span = training.get("range") and tuple(training["range"])
-            deep = bool(training.get("deep", True))
-            words = f"{kind} {name.removeprefix(f'{kind}-')}"
-            seen = trained_on, grey, span, deep
-            found.append(Trained(name, FILTERS.get(kind), path, *seen, words))
+            trained = Trained(
+                name,
+                FILTERS.get(kind),
+                path,
+                trained_on=tuple(training.get("trained_on", ())),
+                grey=bool(training.get("grey")),
+                span=training.get("range") and tuple(training["range"]),
+                deep=bool(training.get("deep", True)),
+                words=f"{kind} {name.removeprefix(f'{kind}-')}",
+            )
+            found.append(trained)
     exact = dataset and f"{filter}-{dataset_name(dataset)}"
     found = [trained for trained in found if trained.name == exact] or found
     if not found and filter is None and kinds & set(REAL_NOISE):

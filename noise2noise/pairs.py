@@ -110,9 +110,8 @@ class NoisyPairs:
             for stream, beginning in zip(streams, beginnings, strict=True):
                 stream.bit_generator.state = beginning
                 stream.bit_generator.advance(crop << 64)
-            # Without weights, zip leaves out the pair's third.
             pair = self._pair(int(chosen[crop]), size, *streams)
-            for array, values in zip(batch, pair, strict=False):
+            for array, values in zip(batch, pair[: len(batch)], strict=True):
                 array[j] = values
         return batch
 

@@ -17,7 +17,7 @@ BATCH, GPU_BATCH = 8, 64
 MOST_CROPS = 512  # a step, that a longer time may ask for
 PLANNED = ("epochs", "steps", "batch", *RECIPE)  # the options that --minutes stands for
 TIMED_STEPS, TIMED_SECONDS = 40, 5.0  # or as many steps more as take so long
-FEW_STEPS = 8
+FEW_STEPS = 16  # two of what a GPU is given at once, or nothing lies between them
 LEAST_STEPS = 50  # of a training, in all
 # Of a training; longer ones have more crops a step. A plan of 104,000 steps of 4 crops broke down
 # on large pictures near its 16,000th; 23,550 of 32 in the same time did not (results/).

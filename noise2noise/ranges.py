@@ -21,6 +21,7 @@ LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise wi
 SHOWN = -0.2, 1.15  # what a network is shown of that: what is beyond, it adds to its output
 HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
 WIDE = 0.1  # share of a measured range
+MIRRORED = 8  # times at most, that what is filled in fills in what is beyond
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
 
@@ -28,23 +29,49 @@ def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range 
     """Measure the range that images use, together; None where it is their type's.
 
     That is so for 8 bits, and for unsigned integers whose values fill a quarter of their type's
-    range. What is no number (`unseen`) does not count; None too where there is nothing else.
+    range. What is no measurement (`measured`) does not count; None too where all is such.
     """
-    values, top = [], None
-    for image in images:
-        if image.dtype != np.uint8:
-            some = sample(image)
-            values.append(some[~unseen(some, None, nodata)].astype(np.float64))
-            top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else None
-    values = np.concatenate(values) if values else np.empty(0)
+    kinds = []
+
+    def deep():
+        for image in images:
+            if image.dtype != np.uint8:
+                kinds.append(image.dtype)
+                yield image
+
+    values = measured(deep(), nodata)
     if not values.size:
         return None
+    kind = kinds[-1]
+    top = np.iinfo(kind).max if kind.kind == "u" else None
     low, high = (float(value) for value in np.percentile(values, PERCENTILES))
     if top and high - low >= USED * top:
         return None
     if low == high:  # one colour, but for outliers: a step that keeps it what it is
-        high = low + (1.0 if image.dtype.kind in "iu" else abs(low) / 100 or 1.0)
+        high = low + (1.0 if kind.kind in "iu" else abs(low) / 100 or 1.0)
     return low, high
+
+
+def measured(images: Iterable[np.ndarray], nodata: float | None = None) -> np.ndarray:
+    """Return a `sample` of images' values, (values,) float64, without what is no measurement.
+
+    That is what is no number (`unseen`), and a value at an end of an image that stands for none,
+    though no file says so: frequent, and farther from the others than they are from each other.
+    """
+    found = [np.empty(0)]
+    for image in images:
+        some = sample(image)
+        values = some[~unseen(some, None, nodata)].astype(np.float64)
+        for _ in range(2):  # the lowest, then the highest
+            end = values.min(initial=np.inf)
+            others = values[values > end]
+            often = values.size - others.size > PERCENTILES[0] / 100 * values.size
+            if often and others.size:
+                width = np.ptp(np.percentile(others, PERCENTILES))
+                values = others if others.min() - end > width > 0 else values
+            values = -values
+        found.append(values)
+    return np.concatenate(found)
 
 
 def sample(image: np.ndarray) -> np.ndarray:
@@ -57,8 +84,7 @@ def sample(image: np.ndarray) -> np.ndarray:
 
 def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None) -> bool:
     """Whether a range suits images: the median lies in it, most values within `LIMITS`."""
-    some = [sample(image) for image in images]
-    seen = np.concatenate([to_network(s[~unseen(s, None, nodata)], span) for s in some])
+    seen = to_network(measured(images, nodata), span)
     if not seen.size:
         return True
     low, middle, high = np.percentile(seen, (5, 50, 95))
@@ -81,8 +107,7 @@ def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | 
     if span is None:
         return ""
     low, high = span
-    seen = np.concatenate([s[~unseen(s, None, nodata)] for s in images])
-    least, most = np.percentile(seen, (10, 90))
+    least, most = np.percentile(measured(images, nodata), (10, 90))
     if low < most < low + WIDE * (high - low):
         where, better = f"below {most:g}", words((low, 2 * most - low), " ")
     elif high - WIDE * (high - low) < least < high:
@@ -162,17 +187,39 @@ def to_8bit(values: np.ndarray, span: Range | None = None) -> np.ndarray:
 
 
 def fill(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Return `image` with the nearest pixel's value wherever one is missing, per channel."""
-    from scipy.ndimage import distance_transform_edt
+    """Return `image` with a value wherever one is missing, per channel.
 
+    In areas that is the one as far beyond the nearest pixel, so that picture and noise go on as in
+    a mirror: streaks of one value look like something to a network. Where that is missing too, it
+    comes from what is filled in by then. Pixels and lines that are missing alone get the nearest
+    pixel's, and so does what is far from all others.
+    """
     filled = image.copy()
     for k in range(image.shape[2]):
-        if missing[..., k].any() and not missing[..., k].all():
-            nearest = distance_transform_edt(
-                missing[..., k], return_distances=False, return_indices=True
-            )
-            filled[..., k] = image[..., k][tuple(nearest)]
+        _mirror(filled[..., k], missing[..., k].copy())
     return np.where(unseen(filled), 0, filled)  # of a channel without any number
+
+
+def _mirror(values: np.ndarray, missing: np.ndarray) -> None:
+    """Fill in an image's missing values, in place, and mark them as there: see `fill`."""
+    from scipy.ndimage import binary_opening, distance_transform_edt
+
+    areas = binary_opening(missing, np.ones((2, 2)))
+    ends = np.array(values.shape)[:, None]
+    for turn in range(MIRRORED):
+        if missing.all() or not missing.any():
+            break
+        nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
+        places = np.stack(np.nonzero(missing))
+        nearest = nearest[:, *places]
+        sources = np.where(areas[*places], 2 * nearest - places, nearest)
+        there = ((sources >= 0) & (sources < ends)).all(axis=0)
+        there[there] = ~missing[*sources[:, there]]
+        if turn == MIRRORED - 1 or not there.any():
+            sources, there = nearest, slice(None)
+        places = places[:, there]
+        values[*places] = values[*sources[:, there]]
+        missing[*places] = False
 
 
 def _scaled(values: np.ndarray, span: Range) -> np.ndarray:

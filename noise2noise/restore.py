@@ -223,7 +223,7 @@ def channels(picture: Picture) -> list[Picture]:
     if picture.colors in (1, 3):
         return [picture]
     return [
-        replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1)
+        replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1, alpha=False)
         for k in range(picture.colors)
     ]
 
@@ -256,9 +256,9 @@ def restore_picture(
     """Restore a picture of any kind: return its pixels, of its shape and type.
 
     Grey ones go through a network for colours three times over; channels that are neither
-    grey nor RGB one by one. What is no number or far outside of the range stays. Local means
-    are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a range, that is
-    measured, of each channel that stands for itself.
+    grey nor RGB one by one. What is no number, far outside of the range or transparent stays.
+    Local means are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a
+    range, that is measured, of each channel that stands for itself.
     """
     if len(parts := channels(picture)) > 1:
         share = advance and (lambda n: advance(n / len(parts)))
@@ -269,7 +269,13 @@ def restore_picture(
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
     restored = restore(
-        model, color, advance=advance, span=span, keep_means=keep_means, nodata=picture.nodata
+        model,
+        color,
+        advance=advance,
+        span=span,
+        keep_means=keep_means,
+        nodata=picture.nodata,
+        hidden=picture.hidden,
     )
     return picture.with_color(restored.astype(color.dtype, copy=False))
 

@@ -43,15 +43,6 @@ TRAINING = "training.json"  # inside a .keras file: what the network was trained
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on; prj_test.sb requeues on it
 CHECKPOINT_SECONDS = 60.0
-ADDED = {
-    "optimizer": "adam",
-    "grey": False,
-    "range": None,
-    "neighbours": None,
-    "minutes": None,
-    "large_crops": 0.0,
-    "flat_areas": 0.0,
-}  # settings that older runs' files lack, and what they were
 NAMED = 3  # changed pictures that an error names
 DAMAGED = (  # what reading a damaged zip file raises, and what is in it
     OSError,
@@ -59,7 +50,6 @@ DAMAGED = (  # what reading a damaged zip file raises, and what is in it
     KeyError,
     TypeError,
     EOFError,
-    NotImplementedError,
     RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
@@ -104,8 +94,8 @@ class Run:
     settings : dict
         What determines the result. A folder that was begun with other settings is refused,
         but for more `epochs` where the schedule does not depend on their number.
-    metadata : dict
-        What else is worth knowing (versions, device); kept in the settings file only.
+    device : str
+        What it trains on, in words.
     pictures : dict of str to str
         The files trained on, each with its contents' hash or, where that takes long, its size
         (`datasets.fingerprint`). A folder that was begun with others is refused.
@@ -117,16 +107,16 @@ class Run:
         checkpoints, or a folder that cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: dict, metadata: dict, pictures: dict[str, str]):
+    def __init__(self, folder: Path, settings: dict, device: str, pictures: dict[str, str]):
         self.folder = folder
         self.settings = settings
-        self.device = metadata["device"]
+        self.device = device
         make_folder(folder)
         self._lock = _lock(folder)
         remove_parts(folder, 0)  # which the lock says
         earlier = read_settings(folder)
         self._load()
-        if not self.arrays and not (folder / MODEL).exists():
+        if not was_trained(folder):
             earlier = None  # nothing was trained yet: what failed may be given otherwise
         if earlier is not None:
             there = earlier["settings"]
@@ -140,7 +130,7 @@ class Run:
         if earlier is None or earlier["settings"]["epochs"] != epochs:
             if earlier is not None:
                 self._check_epochs(earlier["settings"], epochs)
-            text = json.dumps({"settings": settings, "metadata": metadata}, indent=2)
+            text = json.dumps({"settings": settings, "metadata": metadata(device)}, indent=2)
             write_whole(folder / PICTURES, json.dumps(pictures, indent=0).encode())
             write_whole(folder / SETTINGS, (text + "\n").encode())
         self.finished = self._has_model(epochs)
@@ -157,7 +147,7 @@ class Run:
         differing = [
             f"{key} {earlier.get(key)!r} there, {value!r} now"
             for key, value in settings.items()
-            if key != "epochs" and earlier.get(key, ADDED.get(key)) != value
+            if key != "epochs" and earlier.get(key) != value
         ]
         if differing:
             raise InputError(
@@ -291,7 +281,7 @@ def open_run(folder: Path, settings: dict, device: str, pictures: dict[str, str]
 
     Raises `InputError` as `Run` does, and where the folder is not one that all of them share.
     """
-    run = Run(folder, settings, metadata(device), pictures) if processes.chief else None
+    run = Run(folder, settings, device, pictures) if processes.chief else None
     processes.all_gather(0)
     run = run or ReadOnlyRun(folder, settings)
     places = processes.all_gather(run.epoch * settings["steps"] + run.step)

@@ -211,7 +211,7 @@ class LastFile:
         with self._lock:
             if self._file is None or self._file.path != path:
                 if self._file:
-                    self._file.__exit__()
+                    self._file.close()
                 self._file = None
                 self._file = open_file(path)
             yield self._file
@@ -423,7 +423,7 @@ def _seen_alike(
         raise InputError(f"{first} holds {one} values and {second} {other}: {ONE_KIND}")
     if not span:
         span = ranges.measure(training._cached[n] for n in some)
-        training.hint = ranges.wide_hint([ranges.sample(training._cached[n]) for n in some], span)
+        training.hint = ranges.wide_hint((training._cached[n] for n in some), span)
     training.shows_grey = 1 in training.colors or any(is_grey(training._cached[n]) for n in some)
     (dtype,) = dtypes
     for part in parts:

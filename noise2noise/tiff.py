@@ -58,7 +58,7 @@ class Tiff(PictureFile):
             some = {0, min(1, self._described - 1), self._described - 1}  # 0 may be a small copy
             self.deep = any(self._page(n).dtype != np.uint8 for n in some)
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         self._file.close()
 
     @property

@@ -66,6 +66,7 @@ def restore(
     span: Range | None = None,
     keep_means: bool = False,
     nodata: float | None = None,
+    hidden: np.ndarray | None = None,
 ) -> np.ndarray:
     """Restore an image of any size.
 
@@ -92,7 +93,9 @@ def restore(
         is zero, where a network's small errors of brightness shall not stay.
     nodata : float, optional
         A value that stands for none. What is no number, or far outside of the range, stays as it
-        is, and the network sees the nearest value in its place (`ranges.unseen`).
+        is (`ranges.unseen`), and the network sees others in its place (`ranges.fill`).
+    hidden : bool (height, width), optional
+        Pixels that stand for none, too.
 
     Returns
     -------
@@ -107,16 +110,23 @@ def restore(
     result = np.empty(image.shape, kind)
     means = LocalMeans(image.shape) if keep_means else None
     black, white = _ends(image.dtype, span)
+
+    def unseen_at(place) -> np.ndarray:
+        unseen = ranges.unseen(image[place], span, nodata)
+        return unseen if hidden is None else unseen | hidden[place][..., None]
+
     waiting, done = np.empty((0, width, channels), np.float32), 0  # rows that lack their means
     for rows, kept_rows in _spans(height, max_tile):
         restored = np.empty((len(kept_rows), width, channels), np.float32)
         for columns, kept_columns in _spans(width, max_tile):
-            tile = image[rows.start : rows.stop, columns.start : columns.stop]
+            place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+            tile, unseen = image[place], unseen_at(place)
             padding = [
                 (0, len(side) - n) for side, n in zip((rows, columns), tile.shape, strict=False)
             ]
-            tile = np.pad(tile, (*padding, (0, 0)), mode="reflect")
-            unseen = ranges.unseen(tile, span, nodata)
+            tile, unseen = (
+                np.pad(part, (*padding, (0, 0)), mode="reflect") for part in (tile, unseen)
+            )
             seen = ranges.fill(tile, unseen) if unseen.any() else tile
             seen = ranges.to_network(seen, span)
             shown = seen if span is None else np.clip(seen, *ranges.SHOWN)
@@ -145,7 +155,7 @@ def restore(
                 restored += means.rows(strip.start, strip.stop)
             values = image[strip]
             restored = ranges.from_network(restored, values, span)
-            unseen = ranges.unseen(values, span, nodata)
+            unseen = unseen_at(strip)
             result[strip] = np.where(unseen, values, restored) if unseen.any() else restored
         waiting, done = waiting[known - done :], known
     return result

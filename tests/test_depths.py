@@ -815,13 +815,42 @@ def test_a_range_wide_for_few_bright_values_is_pointed_out():
     image = np.float32(np.random.default_rng(0).normal(1, 0.1, (100, 100, 1)))
     span = ranges.measure([image])
     assert ranges.wide_hint([image], span) == ""
-    image[:10, :10] = 40
+    image[:10, :10] += 39
     span = ranges.measure([image])
     assert "--range " in ranges.wide_hint([image], span)
-    dark = 100 - image  # such as -9999 for what is none
+    dark = 100 - image
     assert "are above" in ranges.wide_hint([dark], ranges.measure([dark]))
     image = np.where(image > 39, image, 0)  # too few values to take a range from
     assert ranges.wide_hint([image], ranges.measure([image])) == ""
+
+
+@pytest.mark.parametrize(("kind", "none"), [("f4", -9999), ("i2", -3024), ("u2", 65535)])
+def test_a_value_that_stands_for_none_though_no_tag_says_so_is_no_end_of_the_range(kind, none):
+    rng = np.random.default_rng(0)
+    image = rng.normal(500, 40, (192, 192, 1)).astype(kind)
+    span = ranges.measure([image])
+    image[:50] = none
+    assert ranges.measure([image]) == pytest.approx(span, rel=0.02)
+    assert ranges.wide_hint([image], ranges.measure([image])) == ""
+    assert ranges.fits([image], span)
+    assert (restored(Constant(), image)[:50] == none).all()
+    # Black and white are two values, and few photons are close to none.
+    assert ranges.measure([np.where(image > 500, 65535, 0).astype("u2")]) is None
+    assert ranges.measure([rng.poisson(0.2, (99, 99, 1)).astype("u2")]) == (0, 2)
+
+
+def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest():
+    image = np.arange(100, dtype=np.float32).reshape(10, 10, 1)
+    missing = np.zeros(image.shape, bool)
+    missing[:, 6:] = True
+    missing[2, 2] = True
+    filled = ranges.fill(np.where(missing, np.nan, image), missing)[..., 0]
+    np.testing.assert_array_equal(filled[5], [50, 51, 52, 53, 54, 55, 54, 53, 52, 51])
+    assert filled[2, 2] in (21, 23, 12, 32)
+    missing[:, 2:] = True  # less than half is there: from what is filled in by then
+    filled = ranges.fill(np.where(missing, np.nan, image), missing)[..., 0]
+    np.testing.assert_array_equal(filled[5], [50, 51, 50, 51, 50, 51, 50, 51, 50, 51])
+    assert not ranges.fill(np.full_like(image, np.nan), missing | True).any()
 
 
 def test_dim_files_are_refused_by_a_network_of_bright_ones():

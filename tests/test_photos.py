@@ -545,10 +545,15 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
     assert "restored 5 of 5 pictures with camera-bsds300 and camera-bsds300-grey" in done.stdout
     for path in (tmp_path / "out").iterdir():
         pixels = images.read_picture(path).pixels
-        assert pixels.shape == images.read_picture(source / path.name).pixels.shape
+        before = images.read_picture(source / path.name)
+        assert pixels.shape == before.pixels.shape
         value = 0.2 if "rgb" in path.name else 0.6
-        alone = pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
-        np.testing.assert_allclose(alone / np.iinfo(pixels.dtype).max, value, atol=0.004)
+        seen = pixels[..., : before.colors]
+        if "rgba" in path.name:
+            np.testing.assert_array_equal(pixels[before.hidden], before.pixels[before.hidden])
+            seen = seen[~before.hidden]
+            assert 0 < len(seen) < before.hidden.size
+        np.testing.assert_allclose(seen / np.iinfo(pixels.dtype).max, value, atol=0.004)
     done = call_script(*command[:1], "gaussian", *command[1:], "--output", tmp_path / "named")
     assert "grey, and gaussian-small, trained on colour only, does little" in done.stdout
     assert "pictures with gaussian-small, into" in done.stdout

@@ -93,7 +93,7 @@ def test_a_stopped_training_ends_though_its_next_batch_is_being_made(tmp_path):
 
 def test_the_checkpoint_before_stays_and_the_newest_is_gone_on_from(tmp_path):
     settings = {"dataset": "a", "epochs": 3, "filter": "gaussian"}
-    run = Run(tmp_path, settings, {"device": ""}, {})
+    run = Run(tmp_path, settings, "", {})
     for step in (1, 2):
         run.save({"weights/0": np.float32([step])}, 0, step)
     for name, step in ((CHECKPOINT, 2), (PREVIOUS, 1)):

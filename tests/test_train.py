@@ -465,7 +465,7 @@ def test_a_run_given_more_epochs_is_finished_with_their_network_only(finished):
     pictures = json.loads((finished / runs.PICTURES).read_text())
 
     def opened() -> runs.Run:
-        return runs.Run(finished, settings, {"device": ""}, pictures)
+        return runs.Run(finished, settings, "", pictures)
 
     run = opened()
     assert not run.finished
