@@ -15,6 +15,7 @@ import numpy as np
 from noise2noise.datasets import CAPTURED
 from noise2noise.errors import InputError
 from noise2noise.images import middle
+from noise2noise.noise import PATCH, noise_correlation, noise_variance, periodicity, shared_noise
 from noise2noise.ranges import Range, to_network, words
 from noise2noise.scenes import Scene, Scenes, training_exposures, training_scenes
 
@@ -30,11 +31,9 @@ TILES, TILE_SIZE = 5, 96  # parts along each side, and their pixels, that may ha
 MOVING = 8  # exposures of a scene that this is measured of
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
 MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
-PATCH = 8  # pixels on a side of the parts that the noise's correlation is measured in
-FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 CORRELATION_PICTURES = 16
+MAX_PERIODICITY = 0.5  # of single exposures, from which a mosaic is warned of
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
-WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 
 
 def open_exposures(
@@ -148,7 +147,7 @@ def _align(scenes: Scenes, number: int) -> Found:
             )
         if i % (count // MOVING + 1) == 0:
             moved = moved or _moves_inside(first, other)
-            shared = np.fmax(shared, _shared_noise(first, other))
+            shared = np.fmax(shared, shared_noise(first, other))
         noise.append(float(np.mean((first - other) ** 2)) / 2)
     return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped)
 
@@ -222,11 +221,17 @@ def check_independence(scenes: Scenes) -> None:
     It is not in photos from a camera, which were demosaiced, nor in most JPEG files: a pixel then
     tells of its neighbour's noise, and the network learns to keep what it can tell.
     """
-    measured, clipped = [], (0.0, "")
+    measured, clipped, mosaics = [], (0.0, ""), []
     for k in range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES)):
         (image,) = scenes[k]
         clipped = max(clipped, (_clipped(image), scenes.scenes[k].name))
         measured.append(noise_correlation(*scenes.decoded(k)))
+        mosaics.append(_alternation(image))
+    if np.median(mosaics) > MAX_PERIODICITY:
+        print(
+            "warning: values alternate from pixel to pixel, as in the mosaic of a raw file: "
+            "demosaic it, or write its four colours, every second pixel, as pictures of their own"
+        )
     _warn_of_clipping(clipped[1], clipped[0])
     measured = [value for value in measured if value == value]
     if not measured and not any(np.ptp(scenes[k][0]) for k in range(len(scenes))):
@@ -247,58 +252,12 @@ def check_independence(scenes: Scenes) -> None:
         )
 
 
-def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> float:
-    """Return the correlation of the noise of pixels side by side, about 0 for white noise.
+def _alternation(image: np.ndarray) -> float:
+    """Return how much an image repeats after two pixels, as a sensor's mosaic of colours does."""
+    from scipy.ndimage import uniform_filter
 
-    It is measured in the flattest patches, from which a quadratic surface is taken off, and the
-    correlation that this leaves in white noise subtracted. To choose patches by their variance
-    does not bias it: of white Gaussian noise, correlation and variance are independent. Rows and
-    columns are averaged, since edges show in one of them; of the channels the largest counts.
-
-    `MAX_CORRELATION` lies between what was measured on BSDS300 with white and with Poisson noise,
-    medians of 0.01 to 0.08 (a single picture with little noise, sigma 5 and less, may have 0.25 by
-    its details), and with demosaiced noise, 0.5 where bilinear, 0.2 and more in each picture where
-    edge-aware, or noise that JPEG at quality 90 has rounded, 0.2 to 0.5. Noise far above the steps
-    of JPEG stays white.
-
-    Parameters
-    ----------
-    image, missing : (height, width, channels)
-        Values, and which of them are none: patches with such are left out.
-
-    Returns
-    -------
-    float
-        NaN where fewer than 40 patches are neither cut off nor rounded to a few values.
-    """
-    y, x = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j].reshape(2, -1)
-    surfaces, _ = np.linalg.qr(np.stack((x**0, x, y, x * x, x * y, y * y), axis=1))
-    flatten = np.eye(PATCH**2) - surfaces @ surfaces.T
-    side, step = np.eye(PATCH), np.eye(PATCH, k=1)
-    neighbours = np.kron(side, step) + np.kron(step, side)  # from each pixel to two beside it
-    neighbours *= PATCH**2 / neighbours.sum()
-    white = np.trace(neighbours @ flatten) / np.trace(flatten)
-    rows, columns = (n // PATCH for n in image.shape[:2])
-    found = []
-    missing = np.broadcast_to(missing, image.shape)
-    for k in range(image.shape[2]):
-        patches, gone = (
-            array[: rows * PATCH, : columns * PATCH, k]
-            .reshape(rows, PATCH, columns, PATCH)
-            .swapaxes(1, 2)
-            .reshape(-1, PATCH**2)
-            for array in (image, missing)
-        )
-        patches = patches[~gone.any(axis=1)]
-        ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
-        at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
-        noise = patches[at_an_end < 0.25] @ np.float32(flatten)
-        share, least = FLATTEST
-        count = max(least, int(share * len(noise)))
-        if len(noise) >= count:
-            flattest = noise[np.argsort((noise**2).sum(axis=1))[:count]]
-            found.append(np.sum(flattest * (flattest @ neighbours)) / np.sum(flattest**2) - white)
-    return float(max(found, default=np.nan))
+    grey = image.mean(axis=2, dtype=np.float32)
+    return periodicity(grey - uniform_filter(grey, PATCH, mode="nearest"), longest=2)
 
 
 def warn_of_jpeg(paths: Sequence[Path]) -> None:
@@ -380,11 +339,13 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     # the best of all shifts does not agree as well.
     share = 1 / (4 * np.pi * smooth**2)
     chance = 1 / np.sqrt(count * share)
-    noise = _noise(first)
+    noise = noise_variance(first)
     details = 1 - noise * share / max(a.var(), 1e-12)
     if agreement < min(6 * chance, 0.9):
         # Noise that neighbouring pixels share is left by smoothing more than white noise is.
-        other_scene = details > 29 / 30 or _differ(first, other, 30 * max(noise, _noise(other)))
+        other_scene = details > 29 / 30 or _differ(
+            first, other, 30 * max(noise, noise_variance(other))
+        )
         return None if other_scene else np.full(2, np.nan)
     if agreement < ALIKE * details:
         return None
@@ -396,46 +357,6 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
         if _agreement(a, b, less)[0] > agreement - 2 * chance * np.sqrt(apart * noisy):
             return less if np.rint(shift - less).any() else shift
     return shift
-
-
-def _differences(image: np.ndarray) -> np.ndarray:
-    """Return those of four neighbours, which hold little but noise, four times its variance."""
-    return np.diff(np.diff(image, axis=0), axis=1)
-
-
-def _means_of_parts(values: np.ndarray) -> np.ndarray:
-    rows, columns = (max(1, n // PATCH) for n in values.shape)
-    parts = values[: rows * PATCH, : columns * PATCH]
-    return parts.reshape(rows, -1, columns, parts.shape[1] // columns).mean(axis=(1, 3)).ravel()
-
-
-def _noise(image: np.ndarray) -> float:
-    """Return the variance of an image's noise: half of its parts have so much, or less.
-
-    Means of parts, since of few photons most differences are 0 or 1.
-    """
-    return float(np.median(_means_of_parts(_differences(image) ** 2))) / 4
-
-
-def _shared_noise(first: np.ndarray, other: np.ndarray) -> float:
-    """Return the correlation of two aligned exposures' noise, about 0 where it is independent.
-
-    It is measured where there is least besides, since details have a correlation of 1; NaN where
-    the noise is weaker than `WEAK`. On Kodak's and BSDS300's pictures independent noise has 0.21
-    at most, a picture and what JPEG of quality 90 makes of it 0.42 and more, an exposure and the
-    mean of it and three others 0.31 and more, noise half of which is the same 0.32 and more.
-    """
-    a, b = (_differences(image.mean(2)) for image in (first, other))
-    powers = np.stack([_means_of_parts(product) for product in (a * a, b * b, a * b)])
-    powers = powers[:, powers[:2].min(axis=0) > 0]  # not where all is black
-    share, least = FLATTEST
-    count = max(least, int(share * powers.shape[1]))
-    if powers.shape[1] < count:
-        return np.nan
-    flattest = np.argsort(powers[0] + powers[1])[:count]
-    of_first, of_other, common = powers[:, flattest].mean(axis=1)
-    weak = min(of_first, of_other) / 4 < WEAK**2
-    return np.nan if weak else float(common / np.sqrt(of_first * of_other))
 
 
 def _differ(first: np.ndarray, other: np.ndarray, noise: float) -> bool:

@@ -13,11 +13,14 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.images import SUFFIXES
 from noise2noise.networks import Trained
+from noise2noise.noise import WEAK, periodicity
 from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import restore
 
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
+PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
+PATTERN_SIZE = 1024  # pixels on a side of the part in the middle that it is looked for in
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
 
 
@@ -123,10 +126,10 @@ def restore_file(
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
-    missing, outside, beyond = 0, 0, False
+    missing, outside, beyond, pattern = 0, 0, False, False
 
     def restored_pages():
-        nonlocal missing, outside, beyond
+        nonlocal missing, outside, beyond, pattern
         for n in range(file.pages):
             picture = file.read(n)
             if picture.pixels.shape[2] > picture.colors and not file.alpha:
@@ -135,6 +138,8 @@ def restore_file(
             missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
             pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
+            if n == 0 and trained.zero_mean:
+                pattern = lost_a_pattern(picture, pixels, span)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
@@ -158,6 +163,12 @@ def restore_file(
         print(
             f"{file.path}: {outside} values far outside of the range stay as they are: hot pixels "
             "and stars, or what a wider --range LOW HIGH would restore",
+            flush=True,
+        )
+    if pattern:
+        print(
+            f"{file.path}: what was taken away is a pattern of few pixels, not noise: demosaic raw "
+            "files first, and leave screened or dithered pictures as they are",
             flush=True,
         )
     if file.planes:
@@ -278,6 +289,18 @@ def restore_picture(
         hidden=picture.hidden,
     )
     return picture.with_color(restored.astype(color.dtype, copy=False))
+
+
+def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:
+    """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
+    part = replace(picture, pixels=images.middle(picture.pixels, PATTERN_SIZE))
+    span = own_range(part) if span == EACH else span
+    before, after = (
+        np.nan_to_num(ranges.to_network(values[..., : picture.colors], span)).mean(axis=2)
+        for values in (part.pixels, images.middle(pixels, PATTERN_SIZE))
+    )
+    taken = before - after
+    return taken.std() > WEAK and periodicity(taken) > PATTERN
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:

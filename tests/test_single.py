@@ -17,9 +17,10 @@ from noise2noise import camera
 from noise2noise.backend import keras
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
-from noise2noise.exposures import check_independence, noise_correlation
+from noise2noise.exposures import check_independence
 from noise2noise.images import luminance, read_picture
 from noise2noise.neighbours import GAMMA, NeighbourModel, sub_sample
+from noise2noise.noise import noise_correlation
 from noise2noise.scenes import Scene, training_exposures
 
 
