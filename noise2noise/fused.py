@@ -51,7 +51,7 @@ class UpsampledConvolution(keras.layers.Layer):
 def fuse(model: keras.Model) -> keras.Model:
     """Return a model that computes what the U-Net `model` does, faster, and shares its weights.
 
-    Equal up to rounding (5e-6 in float32). Train or call either; save `model`, whose layers
+    Equal up to rounding (2e-5 in float32). Train or call either; save `model`, whose layers
     are Keras' own, so that its file needs no code.
     """
     layers = keras.layers

@@ -5,8 +5,8 @@ near black, in starry skies, in a microscope's background. There the mean of the
 itself knows better, since little noise is left in a mean of thousands of pixels. What restoring
 took away or added is averaged, and given back.
 
-Noise that is cut off at black has a mean above zero, at white below: there the noisy picture's
-mean is a bound only, so that it may darken what is near black, and not lighten it.
+Noise that is cut off at black has a mean above zero, at white below: there what is restored is
+lightened only by what that cannot explain, and darkened only so at white.
 """
 
 import numpy as np
@@ -17,7 +17,10 @@ BLOCK = 8  # pixels on a side that are averaged first; tiles begin at multiples 
 SIGMA = 2.0  # blocks, of a Gaussian window: of the noise in it 1/57 is left
 WINDOW = 6  # blocks that the window reaches
 REACH = (WINDOW + 2) * BLOCK  # pixels
-CUT_OFF = 0.01  # share of values at an end of their type, from which the mean is that bound
+# How far noise that is cut off may have moved the mean: so many standard deviations, times the
+# share of values at that end of their type. Of Gaussian noise it is 2 / sqrt(2 pi) at most (half of
+# the values, where the scene is black); JPEG leaves fewer values there than were cut off.
+CUT_OFF = 4.0
 
 
 def bound(restored: np.ndarray, noisy: np.ndarray) -> None:
@@ -51,7 +54,7 @@ class LocalMeans:
         height, width, channels = shape
         self._width = width
         blocks = (-(-height // BLOCK), -(-width // BLOCK), channels)
-        self._sums = np.zeros((4, *blocks), np.float32)  # counts, differences, black, white
+        self._sums = np.zeros((5, *blocks), np.float32)  # see `add`
 
     def add(self, top: int, left: int, seen, restored, black=False, white=False) -> None:
         """Take in a part of the image; `black` and `white` say where noise is cut off.
@@ -60,7 +63,8 @@ class LocalMeans:
         the network sees it at `LIMITS` only, hot pixels and stars, does not count.
         """
         inside = (seen > LIMITS[0]) & (seen < LIMITS[1])
-        parts = (inside, inside * (seen - restored), inside & black, inside & white)
+        difference = inside * (seen - restored)
+        parts = inside, difference, difference**2, inside & black, inside & white
         height, width = (-(-n // BLOCK) for n in seen.shape[:2])
         place = np.s_[top // BLOCK :, left // BLOCK :]
         sides = [(0, -n % BLOCK) for n in seen.shape[:2]]
@@ -79,11 +83,10 @@ class LocalMeans:
         first, last = max(0, start // BLOCK - WINDOW - 1), stop // BLOCK + WINDOW + 2
         sums = self._sums[:, first:last]  # beyond the image's ends there is nothing
         sums = gaussian_filter(sums, SIGMA, mode="constant", radius=WINDOW, axes=(1, 2))
-        counts, differences, black, white = sums
-        counts = np.maximum(counts, 1e-3)
-        mean = differences / counts
-        lighter = np.maximum(mean, 0) * np.exp(-black / counts / CUT_OFF)
-        mean = lighter + np.minimum(mean, 0) * np.exp(-white / counts / CUT_OFF)
+        counts, *sums = sums
+        mean, power, black, white = sums / np.maximum(counts, 1e-3)
+        noise = CUT_OFF * np.sqrt(power)
+        mean = np.maximum(mean - black * noise, 0) + np.minimum(mean + white * noise, 0)
         rows = _between(mean, np.arange(start, stop) - first * BLOCK, 0)
         return _between(rows, np.arange(self._width), 1)
 

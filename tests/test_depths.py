@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,23 @@ import tifffile
 from conftest import REPOSITORY, call_script, write_like, write_png16
 from PIL import Image
 from rich.progress import Progress
+from scipy.ndimage import gaussian_filter
 
 import infer
-from noise2noise import images, ranges
+from noise2noise import camera, images, ranges
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.networks import PRETRAINED, Trained
 from noise2noise.picture import Picture
-from noise2noise.restore import blend, choose_range, restore_file, restore_picture
+from noise2noise.restore import (
+    EACH,
+    blend,
+    choose_range,
+    lost_a_pattern,
+    restore_file,
+    restore_picture,
+)
 from noise2noise.scenes import training_exposures
 
 fits = pytest.importorskip("astropy.io.fits")
@@ -851,6 +860,28 @@ def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest
     filled = ranges.fill(np.where(missing, np.nan, image), missing)[..., 0]
     np.testing.assert_array_equal(filled[5], [50, 51, 50, 51, 50, 51, 50, 51, 50, 51])
     assert not ranges.fill(np.full_like(image, np.nan), missing | True).any()
+
+
+@pytest.mark.parametrize("name", ["noise", "mosaic", "checkerboard", "screen"])
+def test_a_pattern_that_was_taken_away_is_told_from_noise(name):
+    rng = np.random.default_rng(0)
+    clean = dead_leaves(rng, size=256).astype(np.float32)
+    y, x = np.mgrid[:256, :256]
+    image = {
+        "noise": clean[..., :1],
+        "mosaic": camera.mosaic(clean * np.float32((0.5, 1, 0.7)), (0, 0))[..., None],
+        "checkerboard": np.where((x // 2 + y // 2) % 2, 60.0, 200.0)[..., None],
+        "screen": np.where(np.hypot(x % 7 - 3, y % 7 - 3) < 2.5, 60.0, 180.0)[..., None],
+    }[name]
+    for kind, scale in (("uint8", 1), ("uint16", 16)):
+        noisy = scale * (image + rng.normal(scale=6, size=image.shape))
+        noisy = np.rint(noisy.clip(0, 255 * scale)).astype(kind)
+        smooth = gaussian_filter(noisy, (2, 2, 0))
+        picture = Picture(Path(), noisy, 1)
+        span = ranges.measure([noisy])
+        assert lost_a_pattern(picture, smooth, span) == (name != "noise")
+        assert not lost_a_pattern(picture, noisy, span)
+    assert not lost_a_pattern(replace(picture, pixels=noisy[:40]), smooth[:40], EACH)  # too small
 
 
 def test_dim_files_are_refused_by_a_network_of_bright_ones():

@@ -59,6 +59,13 @@ def test_where_noise_is_cut_off_at_black_the_mean_darkens_only_and_at_white_ligh
         assert abs(means[40] - noisy.mean()) < 0.5
 
 
+def test_a_few_black_values_do_not_keep_what_was_darkened_from_its_mean():
+    noisy = np.full((200, 301, 1), 150, np.uint8)
+    noisy[np.random.default_rng(0).random(noisy.shape) < 0.03] = 0
+    restored = restore(Flat(0.3), noisy, keep_means=True)
+    assert 0.3 * 255 + 50 < restored.mean() < noisy.mean()
+
+
 @pytest.mark.parametrize(("filter", "kept"), [("gaussian", True), (None, True), ("text", False)])
 def test_restored_files_keep_means_where_the_noise_has_zero_mean(tmp_path, filter, kept):
     pixels = np.uint8(np.clip(flat(0.5, (96, 96, 3)), 0, 1) * 255)

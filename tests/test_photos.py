@@ -305,6 +305,7 @@ def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.png").write_bytes(psd())
     Image.fromarray(RGB).save(tmp_path / "in/b.png", "GIF")
+    Image.fromarray(RGB).save(tmp_path / "in/c.png", "ICO")  # of other sizes than the picture's
     Image.fromarray(RGB).save(tmp_path / "in" / os.fsdecode(b"caf\xe9 $_^{$.png"))
     done = run_script(
         *("infer.py", "gaussian", "bsds300", "--restore", tmp_path / "in"),
@@ -312,10 +313,18 @@ def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
         check=2,
         PYTHONIOENCODING="utf-8:strict",
     )
-    first, second = done.stderr.splitlines()
+    first, second, third = done.stderr.splitlines()
     assert "a.png is PSD, which is not written" in first
     assert "b.png is GIF, which is not written: save it as PNG" in second
-    assert "restored 1 of 3" in done.stdout
+    assert "c.png is ICO, which is not written" in third
+    assert "restored 1 of 4" in done.stdout
+
+
+def test_a_tiff_with_its_bytes_swapped_in_the_header_is_what_pillow_makes_of_it(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "b.tif").write_bytes(whole[:2] + b"\0*" + whole[4:])
+    np.testing.assert_array_equal(images.read_rgb(tmp_path / "b.tif"), RGB)
 
 
 def psd() -> bytes:

@@ -164,7 +164,7 @@ def test_independent_noise_is_not_warned_of(clean, name, capsys):
     assert abs(noise_correlation(noisy)) < 0.1
     check_independence(Singles(noisy))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1
+    assert len(lines) == 1  # no warning
     assert "median of 1 pictures" in lines[0]
 
 
@@ -191,6 +191,13 @@ def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name, 
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("warning")
     assert "python infer.py --restore PICTURES --output DIR" in lines[-1]
+
+
+def test_a_raw_file_s_mosaic_is_warned_of(clean, capsys):
+    raw = camera.mosaic(clean * (0.5, 1, 0.7), (0, 0))[..., None] * 4000
+    raw = np.uint16(raw + 200 + np.random.default_rng(1).normal(scale=60, size=raw.shape))
+    check_independence(Singles(raw))
+    assert "warning: values alternate from pixel to pixel" in capsys.readouterr().out
 
 
 def test_what_is_no_number_says_nothing_of_the_noise(tmp_path, capsys):

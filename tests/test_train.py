@@ -18,7 +18,7 @@ from PIL import Image
 import train_model
 from data import NoisyDataset
 from model import build_unet
-from noise2noise import backend, datasets, plan, runs
+from noise2noise import backend, callbacks, datasets, plan, runs
 from noise2noise.backend import keras
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
@@ -490,6 +490,18 @@ def test_minutes_take_the_place_of_what_they_plan(pictures, tmp_path):
     done = call_script("train_model.py", *options, "--crop", "32", check=2)
     assert "--minutes 0.001 is too short here: planning and starting take" in one_error_line(done)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_may_stop_the_run_at_an_epoch_s_end_comes_after_tensorboard_has_logged_it(tmp_path):
+    options = SimpleNamespace(filter="captured", loss="l2", steps=1, checkpoint_steps=None)
+    run, chief = SimpleNamespace(folder=tmp_path), SimpleNamespace(chief=True, count=1)
+    log, last = train_model.make_callbacks(options, None, None, None, run, chief, None)
+    assert isinstance(log, keras.callbacks.TensorBoard)
+    assert isinstance(last, callbacks.Checkpoint)
+
+
+def test_a_few_steps_are_timed_though_a_gpu_takes_several_at_once():
+    assert plan.FEW_STEPS >= 2 * backend.STEPS_TOGETHER
 
 
 def test_minutes_for_a_run_begun_without_them_are_refused_before_anything_is_timed(
