@@ -221,7 +221,7 @@ class Filter:
     name: str
     symbol: str
     corrupt: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-    training: tuple[float, float]
+    training: tuple[float, float] | None
     test: float
     weak: float
     strong: float
@@ -240,8 +240,8 @@ FILTERS = {
         Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
         Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, oriented=True),
-        # Training draws whole cameras (`camera.draw_camera`), and noise in this range.
-        Filter("camera", "a", camera.corrupt, camera.SHOT, 5e-3, 5e-4, 2e-2, zero_mean=True),
+        # Training draws whole cameras instead (`camera.draw_camera`).
+        Filter("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2, zero_mean=True),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
     )
 }

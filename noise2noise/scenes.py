@@ -224,14 +224,14 @@ class Scenes:
     the range of their values, `hint` what a user should know of it, `notes` the same of files,
     with those that each is about, `shows_grey` whether there are grey ones among them, `dtype`
     their type, `neighbours` how far apart in a scene's order the two exposures of a pair may be;
-    None: the type's, any.
+    None: the type's, any. `_seen_alike` sets them, for all parts of a data set.
 
     Raises
     ------
     InputError
         On creation where a scene's exposures differ in size or are smaller than `min_size`, or
         are neither grey nor RGB; where they share less, aligned; on access for damaged contents
-        or few numbers (for what is none stands the nearest one).
+        or few numbers (`ranges.fill` gives what is none a value).
     """
 
     def __init__(self, scenes: Sequence[Scene], min_size: int = 1):
