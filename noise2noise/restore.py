@@ -11,10 +11,9 @@ import numpy as np
 from noise2noise import images, ranges
 from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
-from noise2noise.images import SUFFIXES
 from noise2noise.networks import Trained
 from noise2noise.noise import WEAK, periodicity
-from noise2noise.picture import Picture, PictureFile
+from noise2noise.picture import SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import restore
 

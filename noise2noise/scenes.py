@@ -16,8 +16,8 @@ from noise2noise import ranges
 from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError, reading
-from noise2noise.images import SUFFIXES, find_pictures, open_file
-from noise2noise.picture import PictureFile, is_grey
+from noise2noise.images import find_pictures, open_file
+from noise2noise.picture import SUFFIXES, PictureFile, is_grey
 from noise2noise.ranges import Range
 
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
