@@ -214,7 +214,8 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 # Its own training pictures: the score says little of other pictures. (Of
                 # BSDS300 the test pictures are scored, which nothing is trained on.)
                 seen = dataset != "bsds300" and Path(dataset).resolve().name in trained.trained_on
-                notes = ["trained on these"] * seen + ["8 views"] * isinstance(model, Ensemble)
+                these = "these" if dataset == "kodak" else "a folder of this name"
+                notes = [f"trained on {these}"] * seen + ["8 views"] * isinstance(model, Ensemble)
                 means = digits(np.mean(values, axis=0))
                 rows.append((trained.name, dataset, strength, *means, ", ".join(notes)))
     write_tables(rows, each, args.output)

@@ -32,7 +32,7 @@ MOVING = 8  # exposures of a scene that this is measured of
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
 MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
 CORRELATION_PICTURES = 16
-MAX_PERIODICITY = 0.5  # of single exposures, from which a mosaic is warned of
+MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
 
 
@@ -73,6 +73,7 @@ class Found:
     moved: bool  # parts, or it turns
     shared: float  # the largest correlation of two exposures' noise
     clipped: float  # the largest share of an exposure's values at an end
+    mixed: bool  # a mosaic's colours, by the alignment
 
 
 def align_exposures(scenes: Scenes, purpose: str = "training") -> float:
@@ -129,6 +130,7 @@ def _align(scenes: Scenes, number: int) -> Found:
     partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
     shifts, farthest = _shifts(scenes, number, partners)
     whole, left = np.rint(shifts).astype(int), None
+    mixed = (whole % 2).any() and _alternation(scenes[number][0]) > MAX_PERIODICITY
     if whole.any():
         scenes.align(number, whole)
         left = float(np.hypot(*np.ptp(shifts - whole, axis=0)))
@@ -144,12 +146,14 @@ def _align(scenes: Scenes, number: int) -> Found:
                 f"{scene.exposures[i]} is much darker or brighter than "
                 f"{scene.exposures[partners[i]]}: "
                 "exposures of a scene are of one kind and depth, and no slices of a volume"
+                + " (a series that fades: --neighbours 1)"
+                * (count > 2 and not scenes.neighbours)
             )
         if i % (count // MOVING + 1) == 0:
             moved = moved or _moves_inside(first, other)
             shared = np.fmax(shared, shared_noise(first, other))
         noise.append(float(np.mean((first - other) ** 2)) / 2)
-    return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped)
+    return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped, mixed)
 
 
 def _warn(name: str, found: Found) -> None:
@@ -169,6 +173,11 @@ def _warn(name: str, found: Found) -> None:
             f"warning: exposures of {name} share noise (a correlation of {found.shared:.2f}), "
             "as two files of one shot do, a mean and what it was made of, or all by a "
             "sensor's fixed pattern: the network will keep it"
+        )
+    if found.mixed:
+        print(
+            f"warning: the exposures of {name} have a raw file's mosaic, and alignment brings its "
+            "colours together: demosaic them first"
         )
     _warn_of_clipping(f"an exposure of {name}", found.clipped)
 

@@ -108,7 +108,7 @@ def _eight_bits(picture: Picture) -> np.ndarray:
             white = 2 ** max(8, largest.bit_length()) - 1
         shown = ranges.to_8bit(color, (0, white))
     else:
-        shown = ranges.to_8bit(color, ranges.measure([color], picture.nodata))
+        shown = ranges.to_8bit(color, ranges.measure([picture.shown], picture.nodata))
     if picture.alpha:
         opaque = ranges.to_network(picture.pixels[..., -1:])
         shown = np.rint(255 + opaque * (shown.astype(np.float32) - 255)).astype(np.uint8)

@@ -68,8 +68,23 @@ class Picture:
 
     @property
     def hidden(self) -> np.ndarray | None:
-        """Where it is transparent, (height, width), so that its colours stand for nothing."""
-        return self.pixels[..., -1] == 0 if self.alpha else None
+        """Where it is transparent, (height, width), so that its colours stand for nothing.
+
+        None where nothing is, or all, as files have it whose alpha means nothing; nor is what
+        glows, in floats.
+        """
+        if not self.alpha:
+            return None
+        hidden = self.pixels[..., -1] == 0
+        if self.pixels.dtype.kind == "f":
+            hidden &= (self.pixels[..., :-1] == 0).all(axis=2)
+        return hidden if hidden.any() and not hidden.all() else None
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The values that are restored, (pixels, colors), or (height, width, colors)."""
+        hidden = self.hidden
+        return (self.pixels if hidden is None else self.pixels[~hidden])[..., : self.colors]
 
     def with_color(self, color: np.ndarray) -> np.ndarray:
         """Put restored RGB in place of the pixels' own; grey takes the mean, alpha stays."""
@@ -148,8 +163,11 @@ class PictureFile:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         colors = self.colors(n)
-        alpha = self.alpha and pixels.shape[2] == colors + 1
+        alpha = self._has_alpha(n) and pixels.shape[2] == colors + 1
         return Picture(self.path, pixels, colors, self.nodata, alpha)
+
+    def _has_alpha(self, n: int) -> bool:
+        return self.alpha
 
     def _pixels(self, n: int) -> np.ndarray:
         raise NotImplementedError

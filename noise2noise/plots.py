@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     """Save a figure, say where, and open a window with it where there is a screen."""
     make_folder(path.parent)
     encoded = io.BytesIO()  # of a full disk Pillow's encoder would say nothing
-    figure.savefig(encoded, dpi=100 if figure.get_figheight() > TALL else 150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of folders' names in other writings
+        figure.savefig(encoded, dpi=100 if figure.get_figheight() > TALL else 150)
     write_whole(path, encoded.getbuffer())
     print(f"saved {path}")
     if show and plt.get_backend().lower() not in ("agg", "pdf", "svg", "ps", "cairo"):
@@ -69,6 +72,8 @@ def chart1(
                 ax.plot(epochs, [row[name] for row in history], label=who, marker=marker)
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs) == 1:
+            ax.set_xticks(epochs)
         ax.grid(alpha=0.3)
         ax.legend()
     if noise_floor:

@@ -3,8 +3,8 @@
 Networks see about [0, 1]. Of 8-bit pictures that is the file's range, of deeper ones often not:
 12 bits in a 16-bit file, photons, degrees. A range is (low, high), in the picture's own units, or
 None for that of its type: 0 to the largest integer, or to 1 for floats. What lies far outside,
-hot and dead pixels and stars, stays as it is, and so does what is no number: the network sees the
-nearest value in its place. Restoring shows the network `SHOWN` only, since brighter stars than it
+hot pixels and stars, stays as it is, and so does what is no number: the network sees others in its
+place. Restoring shows the network `SHOWN` only, since brighter stars than it
 has ever seen make it dig holes beside them.
 """
 
@@ -21,7 +21,7 @@ LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise wi
 SHOWN = -0.2, 1.15  # what a network is shown of that: what is beyond, it adds to its output
 HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
 WIDE = 0.1  # share of a measured range
-MIRRORED = 8  # times at most, that what is filled in fills in what is beyond
+MIRRORED = 4  # times at most, that what is filled in fills in what is beyond
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
 
@@ -55,23 +55,42 @@ def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range 
 def measured(images: Iterable[np.ndarray], nodata: float | None = None) -> np.ndarray:
     """Return a `sample` of images' values, (values,) float64, without what is no measurement.
 
-    That is what is no number (`unseen`), and a value at an end of an image that stands for none,
-    though no file says so: frequent, and farther from the others than they are from each other.
+    That is what is no number (`unseen`), and `_fillers`.
     """
     found = [np.empty(0)]
     for image in images:
         some = sample(image)
         values = some[~unseen(some, None, nodata)].astype(np.float64)
-        for _ in range(2):  # the lowest, then the highest
-            end = values.min(initial=np.inf)
-            others = values[values > end]
-            often = values.size - others.size > PERCENTILES[0] / 100 * values.size
-            if often and others.size:
-                width = np.ptp(np.percentile(others, PERCENTILES))
-                values = others if others.min() - end > width > 0 else values
-            values = -values
-        found.append(values)
+        found.append(values[~np.isin(values, _fillers(values))])
     return np.concatenate(found)
+
+
+def missing(image: np.ndarray, nodata: float | None = None) -> np.ndarray:
+    """Return where an image (height, width, channels) holds no measurement, as `measured` says."""
+    gone = unseen(image, None, nodata)
+    if image.dtype != np.uint8:
+        for value in _fillers(sample(image)[~sample(gone)].astype(np.float64)):
+            gone |= image == image.dtype.type(value)
+    return gone
+
+
+def _fillers(values: np.ndarray) -> list[float]:
+    """Return which of some values, at an end, stand for none, though no file says so.
+
+    They are frequent, and farther from the others than these are from each other.
+    """
+    found = []
+    for sign in (1, -1):
+        signed = sign * values
+        end = signed.min(initial=np.inf)
+        others = signed[signed > end]
+        often = signed.size - others.size > PERCENTILES[0] / 100 * signed.size
+        if often and others.size:
+            width = np.ptp(np.percentile(others, PERCENTILES))
+            if others.min() - end > width > 0:
+                found.append(sign * end)
+                values = sign * others
+    return found
 
 
 def sample(image: np.ndarray) -> np.ndarray:
@@ -195,17 +214,18 @@ def fill(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     pixel's, and so does what is far from all others.
     """
     filled = image.copy()
-    for k in range(image.shape[2]):
-        _mirror(filled[..., k], missing[..., k].copy())
+    alike = (missing == missing[..., :1]).all()
+    for part in [np.s_[...]] if alike else [np.s_[..., k : k + 1] for k in range(image.shape[2])]:
+        _mirror(filled[part], missing[part][..., 0].copy())
     return np.where(unseen(filled), 0, filled)  # of a channel without any number
 
 
 def _mirror(values: np.ndarray, missing: np.ndarray) -> None:
-    """Fill in an image's missing values, in place, and mark them as there: see `fill`."""
+    """Fill in an image's missing pixels, in place, and mark them as there: see `fill`."""
     from scipy.ndimage import binary_opening, distance_transform_edt
 
     areas = binary_opening(missing, np.ones((2, 2)))
-    ends = np.array(values.shape)[:, None]
+    ends = np.array(missing.shape)[:, None]
     for turn in range(MIRRORED):
         if missing.all() or not missing.any():
             break

@@ -131,7 +131,7 @@ def restore_file(
         nonlocal missing, outside, beyond, pattern
         for n in range(file.pages):
             picture = file.read(n)
-            if picture.pixels.shape[2] > picture.colors and not file.alpha:
+            if picture.pixels.shape[2] > picture.colors and not picture.alpha:
                 beyond = True
             gone, far = count_unseen(picture, span)
             missing, outside = missing + gone, outside + far
@@ -160,14 +160,14 @@ def restore_file(
         print(f"{file.path}: what is no number stays ({missing} values)", flush=True)
     if outside:
         print(
-            f"{file.path}: {outside} values far outside of the range stay as they are: hot pixels "
-            "and stars, or what a wider --range LOW HIGH would restore",
+            f"{file.path}: {outside} values far outside of the range stay as they are: hot pixels, "
+            "stars, what stands for none, or what a wider --range LOW HIGH would restore",
             flush=True,
         )
     if pattern:
         print(
-            f"{file.path}: what was taken away is a pattern of few pixels, not noise: demosaic raw "
-            "files first, and leave screened or dithered pictures as they are",
+            f"{file.path}: what was taken away is a fine pattern in part, not noise: demosaic raw "
+            "files first, compare text, and leave screened or dithered pictures as they are",
             flush=True,
         )
     if file.planes:
@@ -200,7 +200,7 @@ def choose_range(
     # Neighbours too, which may be channels, each with values of its own.
     some = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
     shown = (file.read(n) for n in sorted(some))
-    values = [ranges.sample(picture.pixels[..., : picture.colors]) for picture in shown]
+    values = [ranges.sample(picture.shown) for picture in shown]
     if learned:
         if not ranges.fits(values, learned, file.nodata):
             raise InputError(
@@ -232,15 +232,16 @@ def channels(picture: Picture) -> list[Picture]:
     """Return a picture in parts that are restored together: channels each alone, or all three."""
     if picture.colors in (1, 3):
         return [picture]
+    alpha = [-1] * picture.alpha
     return [
-        replace(picture, pixels=picture.pixels[..., k : k + 1], colors=1, alpha=False)
+        replace(picture, pixels=picture.pixels[..., [k, *alpha]], colors=1)
         for k in range(picture.colors)
     ]
 
 
 def own_range(picture: Picture) -> Range | None:
     """Measure a picture's own range."""
-    return ranges.measure([picture.pixels[..., : picture.colors]], picture.nodata)
+    return ranges.measure([picture.shown], picture.nodata)
 
 
 def count_unseen(picture: Picture, span: Range | str | None) -> tuple[int, int]:
@@ -248,7 +249,9 @@ def count_unseen(picture: Picture, span: Range | str | None) -> tuple[int, int]:
     missing, outside = 0, 0
     for part in channels(picture):
         own = own_range(part) if span == EACH else span
-        for row in part.pixels[..., : part.colors]:  # in the memory of a row
+        hidden = part.hidden
+        for n, row in enumerate(part.pixels[..., : part.colors]):  # in the memory of a row
+            row = row if hidden is None else row[~hidden[n]]
             gone = int(ranges.unseen(row, None, part.nodata).sum())
             missing += gone
             if own:
@@ -272,7 +275,9 @@ def restore_picture(
     """
     if len(parts := channels(picture)) > 1:
         share = advance and (lambda n: advance(n / len(parts)))
-        restored = [restore_picture(model, part, span, share, keep_means) for part in parts]
+        restored = [
+            restore_picture(model, part, span, share, keep_means)[..., :1] for part in parts
+        ]
         return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
     if span == EACH:
         span = own_range(picture)
@@ -292,14 +297,15 @@ def restore_picture(
 
 def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:
     """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
-    part = replace(picture, pixels=images.middle(picture.pixels, PATTERN_SIZE))
-    span = own_range(part) if span == EACH else span
-    before, after = (
-        np.nan_to_num(ranges.to_network(values[..., : picture.colors], span)).mean(axis=2)
-        for values in (part.pixels, images.middle(pixels, PATTERN_SIZE))
-    )
-    taken = before - after
-    return taken.std() > WEAK and periodicity(taken) > PATTERN
+    for k, part in enumerate(channels(picture)):
+        own = own_range(part) if span == EACH else span
+        before = images.middle(part.pixels[..., : part.colors], PATTERN_SIZE)
+        after = images.middle(pixels[..., k : k + part.colors], PATTERN_SIZE)
+        taken = ranges.to_network(before, own) - ranges.to_network(after, own)
+        taken = np.where(ranges.unseen(before, own, part.nodata), 0, taken).mean(axis=2)
+        if taken.std() > WEAK and periodicity(taken) > PATTERN:
+            return True
+    return False
 
 
 def blend(pixels: np.ndarray, restored: np.ndarray, amount: float) -> np.ndarray:

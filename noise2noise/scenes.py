@@ -327,7 +327,10 @@ class Scenes:
         with self._last.open(exposure.path) as file:
             picture = file.read(exposure.page or 0)
             image = picture.pixels[..., :1] if self.grey else picture.color
-            return image, ranges.unseen(image, None, file.nodata)
+            missing = ranges.missing(image, file.nodata)
+            if picture.hidden is not None:
+                missing |= picture.hidden[..., None]
+            return image, missing
 
     def _read(self, n: int) -> np.ndarray:
         exposure = self._exposures[n]
@@ -424,6 +427,11 @@ def _seen_alike(
     if not span:
         span = ranges.measure(training._cached[n] for n in some)
         training.hint = ranges.wide_hint((training._cached[n] for n in some), span)
+    elif not ranges.fits((training._cached[n] for n in some), span):
+        raise InputError(
+            f"the values of {training._exposures[0]} and others are not like those of "
+            f"{ranges.words(span)}: give a --range that most lie in, or leave it out"
+        )
     training.shows_grey = 1 in training.colors or any(is_grey(training._cached[n]) for n in some)
     (dtype,) = dtypes
     for part in parts:

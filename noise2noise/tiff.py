@@ -107,6 +107,9 @@ class Tiff(PictureFile):
             return 3
         return max(1, page.samplesperpixel - sum(kind in ALPHA for kind in page.extrasamples))
 
+    def _has_alpha(self, n: int) -> bool:
+        return self._page(n).extrasamples[-1:] in [(kind,) for kind in ALPHA]
+
     def _pixels(self, n: int) -> np.ndarray:
         page = self._page(n)
         if page.imagedepth > 1:

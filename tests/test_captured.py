@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.data import astronaut, coffee
 
 from data import CapturedDataset
-from noise2noise import scenes
+from noise2noise import camera, scenes
 from noise2noise.backend import keras
 from noise2noise.cache import Cache
 from noise2noise.datasets import CAPTURED
@@ -26,12 +26,12 @@ from noise2noise.exposures import (
     _clipped,
     _middle_shift,
     _moves_inside,
-    _shared_noise,
     align_exposures,
     open_exposures,
     warn_of_jpeg,
 )
 from noise2noise.images import open_file, read_picture
+from noise2noise.noise import shared_noise
 from noise2noise.runs import read_training
 from noise2noise.scenes import Scenes, find_exposures, find_scenes, training_scenes
 
@@ -288,14 +288,14 @@ def test_noise_that_exposures_share_is_warned_of(tmp_path, capsys):
     clean = astronaut()[:256, 128:384].mean(axis=2, keepdims=True) / 255
     noise = rng.normal(0, 0.06, (5, *clean.shape))
     first = clean + noise[0]
-    assert abs(_shared_noise(first, clean + noise[1])) < 0.2
+    assert abs(shared_noise(first, clean + noise[1])) < 0.2
     Image.fromarray(np.uint8(np.clip(first[..., 0] * 255, 0, 255))).save(
         tmp_path / "a.jpg", quality=90
     )
     jpeg = read_picture(tmp_path / "a.jpg").pixels / 255
-    assert _shared_noise(first, jpeg) > 2 * MAX_SHARED
-    assert _shared_noise(first, clean + noise[:4].mean(axis=0)) > MAX_SHARED
-    assert np.isnan(_shared_noise(clean, clean + noise[0] / 10)), "details are no noise"
+    assert shared_noise(first, jpeg) > 2 * MAX_SHARED
+    assert shared_noise(first, clean + noise[:4].mean(axis=0)) > MAX_SHARED
+    assert np.isnan(shared_noise(clean, clean + noise[0] / 10)), "details are no noise"
     for name, independent in (("whole", 1.0), ("half", 0.7)):
         (tmp_path / name).mkdir()
         for k in range(3):
@@ -593,6 +593,52 @@ def test_for_a_few_values_that_are_no_numbers_others_near_stand_and_many_are_ref
     tifffile.imwrite(stacks / "one.tif", pages)
     with pytest.raises(InputError, match=r"one\.tif, page 4, holds 67% no numbers"):
         check_lines(Scenes(find_scenes(stacks)), capsys)
+
+
+def test_what_stands_for_none_though_no_tag_says_so_is_no_end_of_the_range(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    scene = dead_leaves(rng, size=128)[..., 0] / 2 + 250  # Kelvin
+    y, x = np.mgrid[:128, :128]
+    for name in ("one", "two"):
+        pages = np.float32(scene + rng.normal(scale=5, size=(6, 128, 128)))
+        pages[:, np.hypot(y - 64, x - 64) > 60] = -9999
+        tifffile.imwrite(tmp_path / f"{name}.tif", pages)
+    scenes, _ = training_scenes(tmp_path, 32)
+    assert scenes.span[0] > 200
+    assert scenes[0][0].min() > 200
+    align_exposures(scenes)
+    said = capsys.readouterr().out
+    assert "warning" not in said
+    noise = float(re.search(r"noise (\S+)/255", said)[1])
+    assert noise == pytest.approx(255 * 5 / np.ptp(scenes.span), rel=0.05)
+
+
+@pytest.mark.parametrize("span", [(0, 10), (0, 65535)])
+def test_a_range_that_does_not_suit_the_exposures_is_refused_before_it_trains(tmp_path, span):
+    kelvin = np.random.default_rng(0).normal(300, 5, (2, 6, 64, 64)).astype(np.float32)
+    for name, pages in zip("cd", kelvin, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pages)
+    with pytest.raises(InputError, match=rf"not like those of 0 to {span[1]}: give a --range"):
+        training_scenes(tmp_path, 32, span)
+    assert training_scenes(tmp_path, 32, (280, 320))[0].span == (280, 320)
+
+
+def test_handheld_mosaics_and_series_that_fade_are_told_the_way_out(folder, capsys):
+    rng = np.random.default_rng(0)
+    (folder / "raw").mkdir()
+    scene = camera.mosaic(np.float32(dead_leaves(rng, size=200)) * (0.5, 1, 0.7), (0, 0)) + 20
+    for k, left in enumerate((0, 3)):
+        shot = scene[:160, left : left + 160] + rng.normal(scale=4, size=(160, 160))
+        write_png16(folder / f"raw/{k}.png", np.uint16(shot.clip(0, 255) * 200)[..., None])
+    align_exposures(Scenes(find_scenes(folder)))
+    said = capsys.readouterr().out.splitlines()
+    (mosaic,) = [line for line in said if "mosaic" in line]
+    assert mosaic.startswith("warning: the exposures of raw have a raw file's mosaic")
+    stack = np.float32(dead_leaves(rng, size=96)[..., 0] + rng.normal(scale=4, size=(8, 96, 96)))
+    fading = stack * np.linspace(1, 0.1, 8)[:, None, None]
+    tifffile.imwrite(folder / "fading.tif", fading.astype(np.float32))
+    with pytest.raises(InputError, match=r"much darker .* \(a series that fades: --neighbours 1\)"):
+        align_exposures(Scenes(find_scenes(folder)))
 
 
 def test_exposures_of_other_depths_are_none_of_the_scene(folder):

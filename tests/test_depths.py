@@ -23,6 +23,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.networks import PRETRAINED, Trained
+from noise2noise.noise import periodicity
 from noise2noise.picture import Picture
 from noise2noise.restore import (
     EACH,
@@ -856,9 +857,9 @@ def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest
     filled = ranges.fill(np.where(missing, np.nan, image), missing)[..., 0]
     np.testing.assert_array_equal(filled[5], [50, 51, 52, 53, 54, 55, 54, 53, 52, 51])
     assert filled[2, 2] in (21, 23, 12, 32)
-    missing[:, 2:] = True  # less than half is there: from what is filled in by then
+    missing[:, 2:] = True  # from what is filled in by then, and what is far from the nearest
     filled = ranges.fill(np.where(missing, np.nan, image), missing)[..., 0]
-    np.testing.assert_array_equal(filled[5], [50, 51, 50, 51, 50, 51, 50, 51, 50, 51])
+    np.testing.assert_array_equal(filled[5], [50, 51, 50, 51, 50, 51, 50, 51, 50, 50])
     assert not ranges.fill(np.full_like(image, np.nan), missing | True).any()
 
 
@@ -882,6 +883,67 @@ def test_a_pattern_that_was_taken_away_is_told_from_noise(name):
         assert lost_a_pattern(picture, smooth, span) == (name != "noise")
         assert not lost_a_pattern(picture, noisy, span)
     assert not lost_a_pattern(replace(picture, pixels=noisy[:40]), smooth[:40], EACH)  # too small
+
+
+def restored_alone(network, path):
+    """Restore a file as `infer.py` does, with a network of white noise: the pixels of its page."""
+    trained = Trained("a", FILTERS["gaussian"], Path())
+    with images.open_file(path) as file, Progress(disable=True) as progress:
+        restore_file(network, trained, file, path.with_name(f"restored-{path.name}"), progress)
+    return images.read_picture(path.with_name(f"restored-{path.name}")).pixels
+
+
+def test_a_lost_pattern_is_said_and_lost_noise_is_not(tmp_path, capsys):
+    y, x = np.mgrid[:256, :256]
+    noise = np.random.default_rng(0).normal(scale=20, size=(256, 256))
+    for name, values in (("noise", 128 + noise), ("lines", np.where(y % 4 < 2, 60, 190) + noise)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.uint8(values.clip(0, 255)))
+        restored_alone(Constant(), tmp_path / f"{name}.tif")
+        said = capsys.readouterr().out
+        assert ("what was taken away is a fine pattern in part" in said) == (name == "lines")
+    # Whatever the unit, and where half of it is empty; of channels, each alone.
+    lines = np.where(y % 4 < 2, 60.0, 190.0) - 125
+    for image in (lines, lines * 1e-17, lines * 1e20, lines * (x < 100)):
+        assert periodicity(image) > 1
+    assert periodicity(lines * 0) == periodicity(lines[:40]) == 0
+    both = np.stack((1e4 * noise, lines), axis=2)
+    assert lost_a_pattern(Picture(Path(), both, 2), both * 0, EACH)
+    assert not lost_a_pattern(Picture(Path(), both[..., :1], 1), both[..., :1] * 0, EACH)
+
+
+@pytest.mark.parametrize("kind", ["unassalpha", "unspecified"])
+@pytest.mark.parametrize("colors", [1, 2, 3])
+def test_what_is_transparent_stays_and_does_not_count(tmp_path, capsys, colors, kind):
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(1000, 30, (96, 96, colors + 1)).astype(np.uint16)
+    pixels[..., -1] = 65535
+    pixels[:30] = rng.integers(0, 65535, (30, 96, colors + 1))  # what a program left there
+    pixels[:30, :, -1] = 0
+    options = {"photometric": "rgb" if colors == 3 else "minisblack", "planarconfig": "contig"}
+    kinds = ["unspecified"] * (colors == 2) + [kind]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, extrasamples=kinds, **options)
+    after = restored_alone(Constant(), tmp_path / "a.tif")
+    said = capsys.readouterr().out
+    transparent = kind == "unassalpha"
+    assert np.array_equal(after[:30], pixels[:30]) == transparent
+    assert (after[30:, :, :colors] != pixels[30:, :, :colors]).mean() > 0.9
+    if transparent:  # a range of the others
+        assert "far outside" not in said
+        low, high = images.read_picture(tmp_path / "a.tif").shown.min(), 1200
+        assert 800 < low < after[30:, :, :colors].max() < high
+
+
+def test_alpha_that_hides_all_means_nothing_and_floats_may_glow(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(50, 200, (64, 64, 4), np.uint8)
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert (restored_alone(Constant(), tmp_path / "a.png") != pixels)[..., :3].mean() > 0.9
+    light = Picture(Path(), np.float32(pixels[:, :, :] / 255), 3, alpha=True)
+    assert light.hidden is None
+    light.pixels[:9] = 0
+    assert light.hidden[:9].all()
+    assert not light.hidden[9:].any()
 
 
 def test_dim_files_are_refused_by_a_network_of_bright_ones():

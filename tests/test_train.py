@@ -312,7 +312,7 @@ def test_scores_of_pictures_that_a_network_was_trained_on_say_so_whatever_it_is_
         shutil.copy(pictures / "1.png", folder)
     call_script("infer.py", "--models", tmp_path, "--score", *sets, "--output", tmp_path)
     rows = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
-    assert [row["note"] for row in rows] == ["trained on these", "trained on these", "", ""]
+    assert [row["note"] for row in rows] == ["trained on a folder of this name"] * 2 + ["", ""]
 
 
 def test_a_file_to_start_from_that_is_no_network_is_named(pictures, tmp_path):

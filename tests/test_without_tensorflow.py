@@ -58,7 +58,7 @@ def test_it_trains_goes_on_restores_and_scores(without_tensorflow, pictures, tmp
     assert "restored 1 of 1" in done.stdout
     assert (tmp_path / "3.png").exists()
     done = without_tensorflow(*infer, "--score", pictures)
-    assert "trained on these" in (tmp_path / "scores.csv").read_text()
+    assert "trained on a folder of this name" in (tmp_path / "scores.csv").read_text()
 
 
 def test_the_l0_loss_is_refused_before_there_is_a_run(without_tensorflow, tmp_path):
