@@ -327,6 +327,9 @@ class Scenes:
         with self._last.open(exposure.path) as file:
             picture = file.read(exposure.page or 0)
             image = picture.pixels[..., :1] if self.grey else picture.color
+            gone = ranges.unseen(image, None, file.nodata).mean()
+            if gone > MAX_MISSING:
+                raise InputError(f"{exposure} holds {gone:.0%} no numbers: remove it")
             missing = ranges.missing(image, file.nodata)
             if picture.hidden is not None:
                 missing |= picture.hidden[..., None]
@@ -340,8 +343,6 @@ class Scenes:
                 f"{exposure} holds {image.dtype} values, others {self.dtype}: {ONE_KIND}"
             )
         if missing.any():
-            if missing.mean() > MAX_MISSING:
-                raise InputError(f"{exposure} holds {missing.mean():.0%} no numbers: remove it")
             image = ranges.fill(image, missing)
         return np.ascontiguousarray(image)
 

@@ -601,7 +601,7 @@ def test_what_stands_for_none_though_no_tag_says_so_is_no_end_of_the_range(tmp_p
     y, x = np.mgrid[:128, :128]
     for name in ("one", "two"):
         pages = np.float32(scene + rng.normal(scale=5, size=(6, 128, 128)))
-        pages[:, np.hypot(y - 64, x - 64) > 60] = -9999
+        pages[:, np.hypot(y - 64, x - 64) > 45] = -9999  # more than half
         tifffile.imwrite(tmp_path / f"{name}.tif", pages)
     scenes, _ = training_scenes(tmp_path, 32)
     assert scenes.span[0] > 200
