@@ -17,9 +17,9 @@ from PIL import Image
 from noise2noise.errors import InputError
 
 MAX_PIXELS = 178_956_970  # of a page: Pillow's limit, so that a damaged header is no order of GBs
-# What Pillow, tifffile, OpenImageIO and astropy raise on damaged files, found by damaging them.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".exr", ".hdr")
-SUFFIXES += (".fits", ".fit", ".fts")
+SUFFIXES += (".heic", ".heif", ".hif", ".fits", ".fit", ".fts")
+# What Pillow, tifffile, OpenImageIO and astropy raise on damaged files, found by damaging them.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,

@@ -22,7 +22,7 @@ ANEW_TIFF_TAGS = {*WRITTEN_TAGS, 347, *range(512, 522), *range(529, 533)} - {282
 ANEW_TIFF_TAGS |= {320, *range(332, 338)}  # the palette and the inks, of what becomes RGB
 ICC_PROFILE = 34675
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
-QUALITY = 95  # of JPEG, WebP and AVIF
+QUALITY = 95  # of JPEG, WebP, AVIF and HEIC
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
 XMP_TELLS_OF = {  # what follows a JPEG's picture, or is in segments of its own
     rb"(MotionPhoto|MicroVideo)(=[\"']|>)1": "a motion photo's video",
@@ -38,11 +38,13 @@ def open_picture(path: Path) -> Image.Image:
         try:
             image = Image.open(path)
         except UnidentifiedImageError:
-            if path.suffix.lower() in SUFFIXES:
-                raise
-            raise InputError(
-                f"{path} is of no kind that is read here ({', '.join(SUFFIXES)}): convert it"
-            ) from None
+            if _is_heif(path):
+                _register_heif(path)
+            elif path.suffix.lower() not in SUFFIXES:
+                raise InputError(
+                    f"{path} is of no kind that is read here ({', '.join(SUFFIXES)}): convert it"
+                ) from None
+            image = Image.open(path)
     if image.format == "TIFF":
         image.filename = ""  # lest Pillow maps the file, where it mistakes the sides of turned ones
     elif image.format == "PNG" and image.mode == "L" and image.tile:
@@ -51,6 +53,24 @@ def open_picture(path: Path) -> Image.Image:
         if isinstance(clear, int) and clear <= top:  # which Pillow leaves as it is in the file
             image.info["transparency"] = clear * (255 // top)
     return image
+
+
+def _is_heif(path: Path) -> bool:
+    """Whether a file is what phones save, HEIC, by its main brand (ISO/IEC 23008-12)."""
+    with path.open("rb") as file:
+        beginning = file.read(12)
+    return beginning[4:8] == b"ftyp" and beginning[8:10] in (b"he", b"mi", b"ms")
+
+
+def _register_heif(path: Path) -> None:
+    """Have Pillow read and write HEIC, too, where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            f"{path} is HEIC, which pillow-heif reads: pip install pillow-heif"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def load(path: Path, image: Image.Image) -> None:
@@ -88,7 +108,7 @@ class PillowFile(PictureFile):
 
     def _check_frames(self) -> None:
         frames = getattr(self._image, "n_frames", 1)
-        if frames > 1 and self._image.format != "MPO":
+        if frames > 1 and self._image.format not in ("MPO", "HEIF"):
             raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
@@ -112,7 +132,7 @@ class PillowFile(PictureFile):
             self.lost.append(f"{source.mode} became RGB")
         if self.format == "BMP" and source.mode == "RGBA":
             self.lost.append("alpha left out")
-        if getattr(source, "n_frames", 1) > 1:  # MPO's
+        if getattr(source, "n_frames", 1) > 1:  # MPO's, HEIC's
             self.lost.append("what follows the first picture left out")
         options["quality"] = QUALITY
         if self.format == "JPEG":
@@ -157,6 +177,14 @@ class PillowFile(PictureFile):
                 self.lost.append(f"{depth} bits became 8")
             if pixels.shape[2] > 2:
                 options["subsampling"] = sampling
+        elif self.format == "HEIF":
+            if (depth := source.info["bit_depth"]) > 8:
+                self.lost.append(f"{depth} bits became 8")
+            if source.info["depth_images"] or source.info["aux"]:
+                self.lost.append("depth and gain maps left out")
+            for key in ("chroma", "nclx_profile"):  # colours' sampling, and what they mean
+                if key in source.info:
+                    options[key] = source.info[key]
         encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
         with encoding(self.path):
             Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)

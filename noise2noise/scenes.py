@@ -99,8 +99,8 @@ def find_scenes(folder: Path) -> list[Scene]:
     """Find the scenes of `folder`, in order of their names.
 
     Either sub-folders with two or more exposures in each, and stacks, whose pages are
-    exposures; or two sub-folders a/ and b/ with files of the same names. Of one stack alone the
-    last eighth of its pages is a scene to validate with.
+    exposures; or two sub-folders a/ and b/ with files of the same names; or the exposures of one
+    scene. Of a scene alone the last eighth of its exposures is one to validate with.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def find_scenes(folder: Path) -> list[Scene]:
         For a scene with one exposure, a file without its twin, or no scene at all.
     """
     if folder.is_file():
-        return _halves(folder, find_exposures(folder))
+        return _halves(Scene(folder.name, find_exposures(folder)), folder)
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {kind}: name one with a sub-folder per scene")
@@ -129,13 +129,12 @@ def find_scenes(folder: Path) -> list[Scene]:
             raise InputError(
                 f"{scene.exposures[0]} is the only exposure of its scene: add another one"
             )
-    if len(scenes) == 1 and len(scenes[0].paths) == 1:
-        return _halves(scenes[0].paths[0], scenes[0].exposures)
-    if len(scenes) < 2:
+    if len(scenes) == 1:
+        return _halves(scenes[0], folder)
+    if not scenes:
         raise InputError(
-            f"{folder} holds {len(scenes) or 'no'} scene{'s' * (not scenes)}: at least two are "
-            "needed, one to validate with, each a stack or a sub-folder of two or more exposures "
-            f"({', '.join(SUFFIXES)}), or a/ and b/ with files of the same names"
+            f"{folder} holds no scenes: each is a stack or a sub-folder of two or more exposures "
+            f"({', '.join(SUFFIXES)}), or a/ and b/ hold files of the same names"
         )
     return sorted(scenes, key=lambda scene: scene.name.lower())
 
@@ -161,11 +160,21 @@ def _pairs(first: Path, second: Path) -> list[Scene]:
 
 
 def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
-    """Return a scene for each stack in a folder, and for each sub-folder of exposures."""
+    """Return a scene for each stack in a folder, and for each sub-folder of exposures.
+
+    Where there is neither, the folder's own pictures are one scene.
+    """
     inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
     inside = {path: find_exposures(path) for path in sorted(inside)}
     scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
-    if alone := [str(path) for path, pages in inside.items() if len(pages) == 1]:
+    alone = by_number([path for path, pages in inside.items() if len(pages) == 1])
+    if alone and not scenes and not subfolders:
+        print(
+            f"the {len(alone)} pictures of {folder} are taken for exposures of one scene (give "
+            "each of several a sub-folder; single exposures of many: train_model.py single)"
+        )
+        return [Scene(folder.resolve().name, tuple(inside[path][0] for path in alone))]
+    if alone:
         print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
     for sub in subfolders:
         inner = [path.name for path in sub.iterdir() if path.is_dir()]
@@ -178,17 +187,18 @@ def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
     return scenes
 
 
-def _halves(path: Path, pages: tuple[Exposure, ...]) -> list[Scene]:
-    """Cut a stack that is the only scene into pages to train on and to validate with."""
-    last = max(2, len(pages) // VALIDATION_EVERY)
-    if len(pages) - last < 2:
+def _halves(scene: Scene, source: Path) -> list[Scene]:
+    """Cut the only scene of a file or folder into exposures to train on and to validate with."""
+    count = len(scene.exposures)
+    last = max(2, count // VALIDATION_EVERY)
+    if count - last < 2:
         raise InputError(
-            f"{path} holds {len(pages)} page{'s' * (len(pages) > 1)} of one scene: at least 4 are "
-            "needed to train on it alone, or other scenes, in one folder with it"
+            f"{source} holds {count} exposure{'s' * (count > 1)} of one scene: at least 4 are "
+            "needed to train on it alone, or other scenes beside it"
         )
     return [
-        Scene(path.name, pages[:-last]),
-        Scene(f"{path.name}, last {last} pages", pages[-last:]),
+        Scene(scene.name, scene.exposures[:-last]),
+        Scene(f"{scene.name}, last {last} exposures", scene.exposures[-last:]),
     ]
 
 

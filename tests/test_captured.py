@@ -383,7 +383,7 @@ def test_captured_without_a_folder_says_how(tmp_path):
     done = call_script("train_model.py", "captured", check=2)
     assert "captured FOLDER" in done.stderr
     line = one_error_line(call_script("train_model.py", "captured", tmp_path, check=2))
-    assert "at least two are needed" in line
+    assert "holds no scenes: each is a stack or a sub-folder" in line
 
 
 def test_no_shift_is_measured_where_a_picture_holds_none(folder, capsys):
@@ -522,8 +522,28 @@ def test_one_stack_alone_is_cut_into_pages_to_train_on_and_to_validate_with(stac
     tifffile.imwrite(
         stacks / "short.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack"
     )
-    with pytest.raises(InputError, match=r"short\.tif holds 3 pages of one scene: at least 4"):
+    with pytest.raises(InputError, match=r"short\.tif holds 3 exposures of one scene: at least 4"):
         training_scenes(stacks / "short.tif", 32)
+
+
+def test_one_burst_alone_is_cut_as_a_stack_is(tmp_path, capsys):
+    """In a folder, or in the only sub-folder of one: frame 10 comes after frame 9."""
+    rng = np.random.default_rng(0)
+    clean = dead_leaves(rng, size=96) // 2 + 64
+    burst = tmp_path / "my/burst"
+    for exposure in range(12):
+        expose(burst / f"frame{exposure}.png", clean, rng)
+    for folder in (burst, burst.parent):
+        training, validation = training_scenes(folder, 32)
+        assert [path.stem for path in training.paths] == [f"frame{n}" for n in range(10)]
+        assert [path.stem for path in validation.paths] == ["frame10", "frame11"]
+    said = capsys.readouterr().out
+    assert said.count("the 12 pictures of") == 1
+    assert "are taken for exposures of one scene" in said
+    for path in sorted(burst.iterdir())[3:]:
+        path.unlink()
+    with pytest.raises(InputError, match="burst holds 3 exposures of one scene: at least 4"):
+        find_scenes(burst)
 
 
 def test_stacks_of_a_and_b_are_paired_page_by_page(stacks):

@@ -4,6 +4,7 @@ import itertools
 import os
 import resource
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 from model import build_unet
 from noise2noise import images, networks, plots
 from noise2noise.deadleaves import dead_leaves
+from noise2noise.errors import InputError
 from noise2noise.files import PART, remove_parts
 from noise2noise.runs import save_model
 from noise2noise.tiles import HALO, FewSizes, _spans, restore
@@ -222,6 +224,50 @@ def test_colours_keep_their_resolution(tmp_path, sampling):
         write_like(tmp_path / name, tmp_path / f"again-{name}", before)
         after = images.read_picture(tmp_path / f"again-{name}").pixels
         assert np.abs(after - before.astype(float)).mean() < 8  # 20 where colours were halved
+
+
+def test_a_phones_heic_keeps_what_it_says(project, tmp_path):
+    """Its profile, EXIF, XMP, what its colours mean and their resolution."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    (tmp_path / "in").mkdir()
+    first, turned = Image.fromarray(RGB), exif(6)
+    meant = {"color_primaries": 12, "transfer_characteristics": 13}  # Display P3
+    more = {"matrix_coefficients": 6, "full_range_flag": 1}
+    first.save(tmp_path / "in/a.HEIC", exif=turned, xmp=b"<x/>", icc_profile=ICC, chroma=420)
+    first.save(tmp_path / "in/p3.heif", chroma=444, **meant, **more)
+    Image.fromarray(RGBA).save(tmp_path / "in/alpha.hif", quality=95)
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "in/grey.heic", quality=95)
+    deep = pillow_heif.from_bytes("RGB;16", first.size, DEEP.tobytes())
+    deep.save(tmp_path / "in/deep.heic", quality=95)
+    first.save(tmp_path / "in/two.heic", save_all=True, append_images=[first])
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
+        *("--output", tmp_path / "out"),
+    )
+    assert "restored 6 of 6" in done.stdout
+    assert "deep.heic: 10 bits became 8" in done.stdout
+    assert "two.heic: what follows the first picture left out" in done.stdout
+    said = ("icc_profile", "xmp", "chroma")
+    for path in (tmp_path / "in").iterdir():
+        with Image.open(path) as before, Image.open(tmp_path / "out" / path.name) as after:
+            assert (after.format, after.mode, after.size) == ("HEIF", before.mode, before.size)
+            assert {k: before.info.get(k) for k in said} == {k: after.info.get(k) for k in said}
+            assert dict(after.getexif()) == dict(before.getexif())
+            nclx = after.info.get("nclx_profile", {})
+            assert path.name != "p3.heif" or {k: nclx[k] for k in meant} == meant
+    assert images.read_rgb(tmp_path / "out/a.HEIC").shape == RGB.shape
+
+
+def test_heic_names_what_reads_it(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic" + bytes(100))
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"a\.heic is HEIC, .*pip install pillow-heif"):
+        images.open_file(tmp_path / "a.heic")
+    (tmp_path / "b.heic").write_bytes(bytes(100))
+    with pytest.raises(InputError, match=r"b\.heic cannot be read as a picture"):
+        images.open_file(tmp_path / "b.heic")
 
 
 def test_a_photo_keeps_what_else_it_says_or_it_is_said(project, tmp_path):
