@@ -85,25 +85,28 @@ def finish(processes, code: int = 0) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_two_processes_train_as_one_also_after_an_interruption(
-    pictures, tmp_path, jax_cache, how, undisturbed
-):
-    one, two = undisturbed
-    assert largest_difference(one, two) < ROUNDING
+def test_two_processes_train_as_one_also_after_interruptions(pictures, tmp_path, jax_cache):
+    """By a signal at the first checkpoint, and killed at one after that."""
     arguments = ("gaussian", str(pictures), *OPTIONS, "--output-dir", str(tmp_path))
+    run_script("train_model.py", *arguments, "--name", "one", **jax_cache)
+    finish(start_two((*arguments, "--name", "two"), jax_cache))
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert largest_difference(one, two) < ROUNDING
+
     arguments += ("--checkpoint-steps", "3")
-    processes = start_two(arguments, jax_cache)
-    folder = tmp_path / f"gaussian-{pictures.name}"
-    end = time.monotonic() + 200
-    while not (folder / CHECKPOINT).exists():
-        assert time.monotonic() < end
-        assert [process.poll() for process in processes] == [None, None]
-        time.sleep(0.01)
-    for process in processes:
-        process.send_signal(how)
-    output, _ = finish(processes, EXIT_INTERRUPTED if how == signal.SIGTERM else -how)
-    assert ("stopped by SIGTERM and saved" in output) == (how == signal.SIGTERM)
+    folder, seen = tmp_path / f"gaussian-{pictures.name}", None
+    for how, code in ((signal.SIGTERM, EXIT_INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
+        processes = start_two(arguments, jax_cache)
+        end = time.monotonic() + 200
+        while written(folder / CHECKPOINT) == seen:
+            assert time.monotonic() < end
+            assert [process.poll() for process in processes] == [None, None]
+            time.sleep(0.01)
+        for process in processes:
+            process.send_signal(how)
+        output, _ = finish(processes, code)
+        assert ("stopped by SIGTERM and saved" in output) == (how == signal.SIGTERM)
+        seen = written(folder / CHECKPOINT)
     output, other = finish(start_two(arguments, jax_cache))
     assert "going on at epoch" in output
     assert "the model is" in output
@@ -112,14 +115,9 @@ def test_two_processes_train_as_one_also_after_an_interruption(
     assert (two / "history.csv").read_text() == (folder / "history.csv").read_text()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(pictures, tmp_path_factory, jax_cache):
-    """The folders of a run by one process and of one by two."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    arguments = ("gaussian", str(pictures), *OPTIONS, "--output-dir", str(folder))
-    run_script("train_model.py", *arguments, "--name", "one", **jax_cache)
-    finish(start_two((*arguments, "--name", "two"), jax_cache))
-    return folder / "one", folder / "two"
+def written(path) -> int | None:
+    """When a file was written; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def test_several_processes_on_tensorflow_are_told_what_to_do(pictures, tmp_path, monkeypatch):
