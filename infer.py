@@ -99,8 +99,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
-    if taken := {*map(str, args.models)} & {*kinds}:  # as it takes all that follows
-        parser.error(f"--models takes folders: put {taken.pop()} and what follows before it")
+    for option in ("models", "score", "restore"):  # which take all that follows
+        for word in {*map(str, getattr(args, option) or ())} & {*kinds}:
+            if not Path(word).exists():
+                parser.error(f"put {word} and what follows it before --{option}")
     check_range(parser, args.range)
     if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
         parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
@@ -302,9 +304,9 @@ def restore_files(args: argparse.Namespace) -> int:
                 continue
             if not args.compare and not console.is_interactive:
                 print(f"restored {target}", flush=True)
-    used = " and ".join(sorted(trained.name for trained in models)) or "no network"
+    used = " and ".join(sorted(trained.name for trained in models))
     print(
-        f"restored {len(targets) - failed} of {len(targets)} pictures with {used}, "
+        f"restored {len(targets) - failed} of {len(targets)} pictures{used and f' with {used}'}, "
         f"into {args.output}"
     )
     return 2 if failed else 0

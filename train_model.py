@@ -197,6 +197,8 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     def agree(number: int) -> int:
         return processes.all_gather(number)[0]
 
+    if processes.chief:
+        print(f"timing some steps, to plan {args.minutes:g} minutes", flush=True)
     planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
     if (times := plan.more_crops(planned, args.batch)) > 1:
         args.batch *= times

@@ -52,8 +52,9 @@ def open_exposures(
     for note in {**training.notes, **validation.notes}:
         files = {path for part in (training, validation) for path in part.notes.get(note, ())}
         print(f"{min(files)}: {note}{f' ({len(files)} such files)' * (len(files) > 1)}")
-    if training.span:
-        print(f"range {words(training.span)}, which the network sees as 0 to 1{training.hint}")
+    if training.span or training.hint:
+        span = words(training.span) if training.span else "of the values' type"
+        print(f"range {span}, which the network sees as 0 to 1{training.hint}")
     warn_of_jpeg(training.paths)
     if kind == CAPTURED:
         align_exposures(training)
@@ -117,7 +118,7 @@ def align_exposures(scenes: Scenes, purpose: str = "training") -> float:
                 f"{purpose} scene {scene.name}: {len(scene.exposures)} exposures, brightness "
                 f"within {found.brightness:.1%}, {shift}, noise {255 * found.floor**0.5:.1f}/255"
             )
-        _warn(scene.name, found)
+        _warn(scene.name, found, scenes.way_out(number))
     return float(np.mean(floors))
 
 
@@ -146,8 +147,7 @@ def _align(scenes: Scenes, number: int) -> Found:
                 f"{scene.exposures[i]} is much darker or brighter than "
                 f"{scene.exposures[partners[i]]}: "
                 "exposures of a scene are of one kind and depth, and no slices of a volume"
-                + " (a series that fades: --neighbours 1)"
-                * (count > 2 and not scenes.neighbours)
+                f"{scenes.way_out(number)}"
             )
         if i % (count // MOVING + 1) == 0:
             moved = moved or _moves_inside(first, other)
@@ -156,7 +156,7 @@ def _align(scenes: Scenes, number: int) -> Found:
     return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped, mixed)
 
 
-def _warn(name: str, found: Found) -> None:
+def _warn(name: str, found: Found, way_out: str) -> None:
     """Warn of what exposures of a scene would teach a network."""
     if found.brightness > MAX_BRIGHTNESS:
         print(
@@ -166,7 +166,7 @@ def _warn(name: str, found: Found) -> None:
     if found.moved:
         print(
             f"warning: parts of {name} move, or it turns, between its exposures: the "
-            "network will learn to blur"
+            f"network will learn to blur{way_out}"
         )
     if found.shared > MAX_SHARED:
         print(
@@ -203,12 +203,10 @@ def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarra
         pair = (to_network(scenes[number][k], scenes.span) for k in (partners[i], i))
         shift = _middle_shift(*pair)
         if shift is None or np.hypot(*shift) > FAR:
-            way_out = "align them, or remove one"
-            if len(exposures) > 2 and not scenes.neighbours:
-                way_out += ", or pair those next to each other only (--neighbours 1)"
             raise InputError(
                 f"{exposures[partners[i]]} and {exposures[i]} do not show the same scene, or are "
-                f"shifted by more than {FAR:g} pixels: {way_out}"
+                f"shifted by more than {FAR:g} pixels: align them, or remove one"
+                f"{scenes.way_out(number)}"
             )
         farthest = np.fmax(farthest, np.hypot(*shift))
         shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)

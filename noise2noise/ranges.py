@@ -118,15 +118,16 @@ def words(span: Range, between: str = " to ") -> str:
     return f"{low:.{digits}g}{between}{high:.{digits}g}"
 
 
-def wide_hint(images: Iterable[np.ndarray], span: Range | None, nodata: float | None = None) -> str:
+def wide_hint(images: Iterable[np.ndarray], nodata: float | None = None) -> str:
     """Return what to say where few values make a range in which the others' noise is lost.
 
-    That is where nine tenths of the values lie in its lowest or highest tenth; "" elsewhere.
+    That is where nine tenths of the values lie in the lowest or highest tenth of what deep images
+    hold, whether their range is that or their type's; "" elsewhere, and for 8 bits.
     """
-    if span is None:
+    values = measured((image for image in images if image.dtype != np.uint8), nodata)
+    if not values.size:
         return ""
-    low, high = span
-    least, most = np.percentile(measured(images, nodata), (10, 90))
+    low, least, most, high = np.percentile(values, (PERCENTILES[0], 10, 90, PERCENTILES[1]))
     if low < most < low + WIDE * (high - low):
         where, better = f"below {most:g}", words((low, 2 * most - low), " ")
     elif high - WIDE * (high - low) < least < high:

@@ -44,7 +44,8 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             if not pictures:
                 raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
             if others := sorted(set(inside) - set(pictures)):
-                print(f"left out what is no picture ({len(others)} in all): {others[0]}")
+                kinds = ", ".join(sorted({path.suffix.lower() or path.name for path in others}))
+                print(f"left out what is no picture ({len(others)} in all): {kinds}")
             sources = [(path, path.relative_to(given)) for path in pictures]
         for path, name in sources:
             target = output / name
@@ -59,7 +60,10 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
         raise InputError(f"{min(lost)} would be overwritten: give another --output")
     there = {target for target in made if target.exists()}
     if there and not overwrite:
-        print(f"{min(there)} is there already and kept ({len(there)} in all): --overwrite redoes")
+        print(
+            f"{min(there)} is there already and kept ({len(there)} in all), whichever network made "
+            "it: --overwrite redoes it, another --output keeps both"
+        )
         made = {target: path for target, path in made.items() if target not in there}
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")
@@ -120,8 +124,8 @@ def restore_file(
     """
     span, origin = choose_range(trained, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
-    if span:
-        said = f"{EACH} range" if span == EACH else f"range {ranges.words(span)}"
+    if origin:
+        said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
@@ -137,7 +141,7 @@ def restore_file(
             missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
             pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
-            if n == 0 and trained.zero_mean:
+            if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
                 pattern = lost_a_pattern(picture, pixels, span)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
@@ -224,8 +228,8 @@ def choose_range(
         return EACH, "measured"
     if not widths and values[0].dtype.kind == "f" and file.pages > 1:  # others may hold numbers
         return EACH, "measured"
-    span = ranges.measure(values, file.nodata)
-    return span, f"measured{ranges.wide_hint(values, span, file.nodata)}"
+    span, hint = ranges.measure(values, file.nodata), ranges.wide_hint(values, file.nodata)
+    return span, f"measured{hint}" if span else hint and f"that of its type{hint}"
 
 
 def channels(picture: Picture) -> list[Picture]:

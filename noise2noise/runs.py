@@ -145,7 +145,9 @@ class Run:
 
     def _check_settings(self, earlier: dict, settings: dict) -> None:
         differing = [
-            f"{key} {earlier.get(key)!r} there, {value!r} now"
+            "another --start-from"
+            if key == "start_from"  # its hash tells nobody anything
+            else f"{key} {earlier.get(key)!r} there, {value!r} now"
             for key, value in settings.items()
             if key != "epochs" and earlier.get(key) != value
         ]

@@ -294,6 +294,11 @@ class Scenes:
                     f"{min_size} on a side: take a smaller --crop or remove it"
                 )
 
+    def way_out(self, k: int) -> str:
+        """Say what helps where scene k's exposures change: "" where that is done, or two are."""
+        more = len(self.scenes[k].exposures) > 2 and not self.neighbours
+        return " (a series: --neighbours 1 pairs those next to each other)" * more
+
     def align(self, k: int, shifts: np.ndarray) -> None:
         """Cut the exposures of scene k to what they share, once rolled by whole (rows, columns)."""
         starts = shifts.max(axis=0) - shifts
@@ -437,7 +442,7 @@ def _seen_alike(
         raise InputError(f"{first} holds {one} values and {second} {other}: {ONE_KIND}")
     if not span:
         span = ranges.measure(training._cached[n] for n in some)
-        training.hint = ranges.wide_hint((training._cached[n] for n in some), span)
+        training.hint = ranges.wide_hint(training._cached[n] for n in some)
     elif not ranges.fits((training._cached[n] for n in some), span):
         raise InputError(
             f"the values of {training._exposures[0]} and others are not like those of "

@@ -657,7 +657,7 @@ def test_handheld_mosaics_and_series_that_fade_are_told_the_way_out(folder, caps
     stack = np.float32(dead_leaves(rng, size=96)[..., 0] + rng.normal(scale=4, size=(8, 96, 96)))
     fading = stack * np.linspace(1, 0.1, 8)[:, None, None]
     tifffile.imwrite(folder / "fading.tif", fading.astype(np.float32))
-    with pytest.raises(InputError, match=r"much darker .* \(a series that fades: --neighbours 1\)"):
+    with pytest.raises(InputError, match=r"much darker .* \(a series: --neighbours 1 pairs those"):
         align_exposures(Scenes(find_scenes(folder)))
 
 

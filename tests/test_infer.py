@@ -88,9 +88,10 @@ def test_any_size_is_restored(size):
     assert restore(build_unet(), image).shape == image.shape
 
 
-def test_a_filter_behind_models_is_not_taken_for_a_folder():
-    done = call_script("infer.py", "--models", "runs", "single", "name", check=2)
-    assert "put single and what follows before it" in done.stderr
+@pytest.mark.parametrize("option", ["--models", "--score", "--restore"])
+def test_a_filter_behind_an_option_is_not_taken_for_a_folder(option):
+    done = call_script("infer.py", option, "runs", "single", "name", check=2)
+    assert f"put single and what follows it before {option}" in done.stderr
 
 
 def test_the_strength_asked_for_is_scored(project, pictures, tmp_path):

@@ -695,12 +695,12 @@ def test_four_bits_and_hidden_colours(project, tmp_path):
 
 
 def test_other_kinds_and_long_names_are_answered(project, tmp_path):
-    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (tmp_path / "a.jxl").write_bytes(b"\xff\x0a" + bytes(99))
     long = tmp_path / ("b" * 250 + ".png")
     Image.fromarray(RGB).save(long)
-    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.heic", long)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path / "a.jxl", long)
     done = call_script(*command, "--output", tmp_path / "out", "--compare", check=2)
-    assert "a.heic is of no kind that is read here (" in one_error_line(done)
+    assert "a.jxl is of no kind that is read here (" in one_error_line(done)
     assert (tmp_path / "out" / long.name).exists()
     assert len(list((tmp_path / "out/compare").glob("b*.png"))) == 1
 
