@@ -6,12 +6,12 @@
 The filters are in noise2noise/filters.py, what a batch is in noise2noise/pairs.py.
 """
 
-import argparse
 import threading
 from pathlib import Path
 
 import numpy as np
 
+from noise2noise.arguments import Parser
 from noise2noise.backend import keras
 from noise2noise.datasets import ImageFiles
 from noise2noise.deadleaves import dead_leaves
@@ -179,7 +179,7 @@ class SingleDataset(CapturedDataset):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Show a picture under each noise filter.")
+    parser = Parser(description="Show a picture under each noise filter.")
     parser.add_argument(
         "folder", nargs="?", type=Path, help="of pictures (default: a generated one)"
     )

@@ -8,7 +8,6 @@ checked by its pictures, not by the archive around them, so any repacked archive
 BSDS300 is for non-commercial research and education.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ import tempfile
 import zlib
 from pathlib import Path, PurePath
 
+from noise2noise.arguments import Parser
 from noise2noise.errors import InputError, read_failure, run_main, write_failure
 from noise2noise.files import make_folder
 
@@ -115,7 +115,7 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/BSDS300)"
     )

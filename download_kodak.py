@@ -6,11 +6,11 @@
 A picture that is there and right is kept, a damaged one is fetched anew.
 """
 
-import argparse
 import signal
 from functools import partial
 from pathlib import Path
 
+from noise2noise.arguments import Parser
 from noise2noise.errors import read_failure, run_main
 from noise2noise.files import make_folder, remove_parts, sha256
 
@@ -73,7 +73,7 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/kodak)"
     )

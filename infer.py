@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, metrics, runs
-from noise2noise.arguments import add_range, check_range, share
+from noise2noise.arguments import Parser, add_range, check_range, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, WriteError, read_failure, report, run_main
 from noise2noise.files import make_folder, remove_parts, write_whole
@@ -45,7 +45,7 @@ LONGEST_NAME = 251  # bytes, that .png may follow
 
 def parse_arguments() -> argparse.Namespace:
     summary, examples, note = __doc__.strip().split("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=summary,
         epilog=f"{examples}\n\n{note}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

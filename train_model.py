@@ -25,6 +25,7 @@ from download_BSDS300 import download_BSDS300
 from download_kodak import download_kodak
 from noise2noise import plan, runs
 from noise2noise.arguments import (
+    Parser,
     add_range,
     check_range,
     crop_size,
@@ -446,7 +447,7 @@ def what_was_trained(args: argparse.Namespace) -> dict:
 
 def parse_arguments() -> argparse.Namespace:
     summary, _, note = __doc__.strip().split("\n\n")
-    parser = argparse.ArgumentParser(description=summary, epilog=note)
+    parser = Parser(description=summary, epilog=note)
     add = parser.add_argument
     count = partial(add, type=positive(int), metavar="N")
     add(

@@ -1,4 +1,4 @@
-"""What command-line arguments may be: converters for argparse, whose errors say what is wrong."""
+"""Command lines: a parser, and converters whose errors say what is wrong."""
 
 import argparse
 import math
@@ -6,6 +6,13 @@ import re
 from pathlib import Path
 
 from noise2noise.tiles import SIZE_MULTIPLE
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with one line that says what is wrong, without the usage before it."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message} (--help shows the options)\n")
 
 
 def positive(kind):

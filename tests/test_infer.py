@@ -91,7 +91,7 @@ def test_any_size_is_restored(size):
 @pytest.mark.parametrize("option", ["--models", "--score", "--restore"])
 def test_a_filter_behind_an_option_is_not_taken_for_a_folder(option):
     done = call_script("infer.py", option, "runs", "single", "name", check=2)
-    assert f"put single and what follows it before {option}" in done.stderr
+    assert f"put single and what follows it before {option}" in one_error_line(done)
 
 
 def test_the_strength_asked_for_is_scored(project, pictures, tmp_path):
