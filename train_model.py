@@ -173,7 +173,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         asked = run_settings(args, choose_precision(args, earlier), kept["backend"])
         same = all(kept.get(key) == asked[key] for key in asked.keys() - set(plan.PLANNED))
         if same or runs.was_trained(run_folder(args)):
-            vars(args).update({key: kept[key] for key in plan.PLANNED})
+            vars(args).update({key: kept.get(key, DEFAULTS[key]) for key in plan.PLANNED})
             return
     elif earlier and runs.was_trained(run_folder(args)):
         begun = earlier["settings"].get("minutes")

@@ -334,7 +334,7 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     from skimage.registration import phase_cross_correlation
 
     first, other = first.mean(2), other.mean(2)
-    if not np.ptp(first) and not np.ptp(other):
+    if not np.ptp(first) or not np.ptp(other):  # a shutter that failed: its brightness tells
         return np.full(2, np.nan)
     # Smoothed, or the noise's own correlation decides; not normalised, for the same reason. Less
     # its surroundings, or a gradient does, which looks alike wherever it is.
@@ -346,13 +346,11 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     # the best of all shifts does not agree as well.
     share = 1 / (4 * np.pi * smooth**2)
     chance = 1 / np.sqrt(count * share)
-    noise = noise_variance(first)
-    details = 1 - noise * share / max(a.var(), 1e-12)
+    noise = max(noise_variance(first), noise_variance(other))
+    details = 1 - noise * share / max(a.var(), b.var(), 1e-12)
     if agreement < min(6 * chance, 0.9):
         # Noise that neighbouring pixels share is left by smoothing more than white noise is.
-        other_scene = details > 29 / 30 or _differ(
-            first, other, 30 * max(noise, noise_variance(other))
-        )
+        other_scene = details > 29 / 30 or _differ(first, other, 30 * noise)
         return None if other_scene else np.full(2, np.nan)
     if agreement < ALIKE * details:
         return None

@@ -48,7 +48,7 @@ def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range 
     if top and high - low >= USED * top:
         return None
     if low == high:  # one colour, but for outliers: a step that keeps it what it is
-        high = low + (1.0 if kind.kind in "iu" else abs(low) / 100 or 1.0)
+        high = low + (max(1.0, abs(low) / 1e12) if kind.kind in "iu" else abs(low) / 100 or 1.0)
     return low, high
 
 
@@ -86,7 +86,7 @@ def _fillers(values: np.ndarray) -> list[float]:
         others = signed[signed > end]
         often = signed.size - others.size > PERCENTILES[0] / 100 * signed.size
         if often and others.size:
-            width = np.ptp(np.percentile(others, PERCENTILES))
+            width = np.ptp(np.percentile(others, PERCENTILES, method="inverted_cdf"))
             if others.min() - end > width > 0:
                 found.append(sign * end)
                 values = sign * others
@@ -98,7 +98,7 @@ def sample(image: np.ndarray) -> np.ndarray:
     step = -(-image.size // SAMPLED)
     while image.ndim == 3 and math.gcd(step, image.shape[1]) > 1:
         step += 1  # to meet all columns alike, a dead one not more often than others
-    return image.reshape(-1, image.shape[-1])[::step]
+    return image.reshape(-1, image.shape[-1])[::step].copy()  # a view would keep all of it
 
 
 def fits(images: Iterable[np.ndarray], span: Range, nodata: float | None = None) -> bool:
@@ -189,7 +189,8 @@ def unseen(
     """
     gone = np.zeros(values.shape, bool)
     if nodata is not None:
-        gone |= (values == nodata).all(axis=-1, keepdims=True)
+        with np.errstate(over="ignore"):  # of one that the type cannot hold: -1.8e308
+            gone |= (values == nodata).all(axis=-1, keepdims=True)
     if values.dtype.kind == "f":
         gone |= ~(np.abs(values) < HUGE)
     if span is not None:
