@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path, PurePath
 
 from noise2noise.arguments import Parser
-from noise2noise.errors import InputError, read_failure, run_main, write_failure
+from noise2noise.errors import InputError, reading, run_main, write_failure
 from noise2noise.files import make_folder
 
 try:
@@ -80,10 +80,8 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
     """
     from noise2noise import download
 
-    try:
+    with reading(folder):
         complete = contents_sha256(folder) == SHA256
-    except OSError as error:
-        raise read_failure(folder, error) from None
     if complete:
         print(f"{folder}: 300 pictures, all there and verified")
         return

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from noise2noise.arguments import Parser
-from noise2noise.errors import read_failure, run_main
+from noise2noise.errors import reading, run_main
 from noise2noise.files import make_folder, remove_parts, sha256
 
 BASE_URL = "http://r0k.us/graphics/kodak/kodak/"
@@ -57,14 +57,12 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
 
     make_folder(folder)
     remove_parts(folder)
-    try:
+    with reading(folder):
         missing = [
             name
             for name, digest in FILES.items()
             if not (folder / name).is_file() or sha256(folder / name) != digest
         ]
-    except OSError as error:
-        raise read_failure(folder, error) from None
     for name in missing:
         url = f"{base_url.rstrip('/')}/{name}"
         download.fetch(url, folder / name, partial(check, FILES[name]), MAX_BYTES)

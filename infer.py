@@ -27,7 +27,7 @@ import numpy as np
 from noise2noise import images, metrics, runs
 from noise2noise.arguments import Parser, add_range, check_range, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
-from noise2noise.errors import InputError, WriteError, read_failure, report, run_main
+from noise2noise.errors import InputError, WriteError, reading, report, run_main
 from noise2noise.files import make_folder, remove_parts, write_whole
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
@@ -261,10 +261,8 @@ def restore_files(args: argparse.Namespace) -> int:
     What is there already is kept, so that a restoring that was stopped goes on.
     """
     networks = networks_to_restore_with(args.filter, args.dataset, args.models)
-    try:
+    with reading(args.output):  # a folder that may not be entered, a name that is too long
         targets = files_to_restore(args.restore, args.output, args.overwrite)
-    except OSError as error:  # a folder that may not be entered, a name that is too long
-        raise read_failure(args.output, error) from None
     if not targets:
         print("nothing is left to restore")
         return 0

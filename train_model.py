@@ -578,6 +578,18 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="start over, keeping the old run under another name")
     args = parser.parse_args()
+    check_arguments(parser, args)
+    args.channels = 1 if args.grey else 3  # the network's n and m
+    # What others find out: open_images of real exposures, main of --start-from, open_run.
+    args.deep, args.saw_grey = False, args.grey or args.filter == "camera"
+    args.start_sha256, args.trained_before, args.start_moved = None, {}, False
+    args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
+    args.loss = args.loss or args.default_loss
+    return args
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options that do not go together, and give those left out their values."""
     for key, value in DEFAULTS.items():
         given = getattr(args, key) is not None
         if given and args.minutes:
@@ -600,13 +612,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--flat-areas is not for {args.filter}")
     if args.grey and args.filter == "text":
         parser.error("text is written in colours: leave --grey out")
-    args.channels = 1 if args.grey else 3  # the network's n and m
-    # What others find out: open_images of real exposures, main of --start-from, open_run.
-    args.deep, args.saw_grey = False, args.grey or args.filter == "camera"
-    args.start_sha256, args.trained_before, args.start_moved = None, {}, False
-    args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
-    args.loss = args.loss or args.default_loss
-    return args
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from noise2noise.files import PART
+from noise2noise.openvino_unet import read_weights
 from noise2noise.runs import CHECKPOINT
 
 STEPS, EPOCHS, EVERY = 12, 5, 4
@@ -70,25 +70,9 @@ class Training:
         return [int(line) for line in self.log.read_text().split()] if self.log.exists() else []
 
     def result(self) -> tuple[list[bytes], str]:
-        with zipfile.ZipFile(self.folder / "run/model.keras") as file:
-            weights = file.read("model.weights.h5")
-        return weights_of(weights), (self.folder / "run/history.csv").read_text()
-
-
-def weights_of(contents: bytes) -> list[bytes]:
-    """The arrays of a weights file; the file itself may hold times."""
-    import io
-
-    import h5py
-
-    arrays = []
-    with h5py.File(io.BytesIO(contents)) as file:
-        file.visititems(
-            lambda name, item: (
-                arrays.append(np.asarray(item).tobytes()) if isinstance(item, h5py.Dataset) else 0
-            )
-        )
-    return arrays
+        layers = read_weights(self.folder / "run/model.keras").values()
+        weights = [array.tobytes() for layer in layers for array in layer]
+        return weights, (self.folder / "run/history.csv").read_text()
 
 
 def wait_for_instant(kind: str, training: Training, process, rng: random.Random) -> None:

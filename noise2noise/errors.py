@@ -72,18 +72,14 @@ class WriteError(InputError):
     """A file or folder cannot be written, as the next ones could not either."""
 
 
-def read_failure(path: Path, error: OSError) -> InputError:
-    """Return the `InputError` for a file or folder that could not be read."""
-    return InputError(f"cannot read {error.filename or path}: {error.strerror or error}")
-
-
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what the file system says of a path that may not be read into one line."""
     try:
         yield
     except OSError as error:
-        raise read_failure(path, error) from None
+        reason = error.strerror or error
+        raise InputError(f"cannot read {error.filename or path}: {reason}") from None
 
 
 def write_failure(path: Path, error: OSError) -> WriteError:

@@ -43,18 +43,11 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     neighbours = np.kron(side, step) + np.kron(step, side)  # from each pixel to two beside it
     neighbours *= PATCH**2 / neighbours.sum()
     white = np.trace(neighbours @ flatten) / np.trace(flatten)
-    rows, columns = (n // PATCH for n in image.shape[:2])
     found = []
     missing = np.broadcast_to(missing, image.shape)
     for k in range(image.shape[2]):
-        patches, gone = (
-            array[: rows * PATCH, : columns * PATCH, k]
-            .reshape(rows, PATCH, columns, PATCH)
-            .swapaxes(1, 2)
-            .reshape(-1, PATCH**2)
-            for array in (image, missing)
-        )
-        patches = patches[~gone.any(axis=1)]
+        patches = _blocks(image[..., k], PATCH).reshape(-1, PATCH**2)
+        patches = patches[~_blocks(missing[..., k], PATCH).any(axis=(1, 2))]
         ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
         at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
         noise = patches[at_an_end < 0.25] @ flatten  # float64: fluxes may be of 1e-26, or 1e20
@@ -64,6 +57,13 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
             flattest = noise[np.argsort((noise**2).sum(axis=1))[:count]]
             found.append(np.sum(flattest * (flattest @ neighbours)) / np.sum(flattest**2) - white)
     return float(max(found, default=np.nan))
+
+
+def _blocks(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut an image (height, width) into whole blocks: (blocks, size, size)."""
+    rows, columns = (n // size for n in image.shape)
+    whole = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
+    return whole.swapaxes(1, 2).reshape(-1, size, size)
 
 
 def _differences(image: np.ndarray) -> np.ndarray:
@@ -126,15 +126,11 @@ def periodicity(image: np.ndarray, longest: int = LONGEST) -> float:
     float
         0 for images smaller than a block, or without a value.
     """
-    rows, columns = (n // BLOCK for n in image.shape)
-    if not rows or not columns:
-        return 0.0
-    image = image[: rows * BLOCK, : columns * BLOCK]
-    most = float(np.percentile(np.abs(image), 99.5))
+    blocks = _blocks(image, BLOCK)
+    most = float(np.percentile(np.abs(blocks), 99.5)) if len(blocks) else 0.0
     if not 0 < most < np.inf:
         return 0.0
-    image = (image / most).astype(np.float32).clip(-1, 1)
-    blocks = image.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+    blocks = (blocks / most).astype(np.float32).clip(-1, 1)
     blocks = blocks[np.ptp(blocks, axis=(1, 2)) > 0]
     if not len(blocks):
         return 0.0

@@ -112,70 +112,54 @@ class PillowFile(PictureFile):
             raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        (pixels,), source = pages, self._image
+        (pixels,) = pages
         Image.init()
-        if self.format not in Image.SAVE or self.format in (
-            "GIF",
-            "ICO",
-        ):  # few colours, other sizes
+        if self.format not in Image.SAVE or self.format in ("GIF", "ICO"):  # few colours, sizes
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
+        self._note_what_is_lost()
+        options = self._options(pixels.shape[2])
+        encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
+        with encoding(self.path):
+            Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)
+        target.write_bytes(encoded.getbuffer())
+
+    def _note_what_is_lost(self) -> None:
+        """Put into `lost` what no file of this format keeps of the picture's mode."""
+        mode = self._image.mode
+        if mode == "1":
+            self.lost.append("1 bit became 8")
+        elif mode in ("P", "PA"):
+            self.lost.append("the palette became RGB")
+        elif mode not in PLAIN_MODES:
+            self.lost.append(f"{mode} became RGB")
+        if self.format == "BMP" and mode == "RGBA":
+            self.lost.append("alpha left out")
+        if getattr(self._image, "n_frames", 1) > 1:  # MPO's, HEIC's
+            self.lost.append("what follows the first picture left out")
+
+    def _options(self, channels: int) -> dict:
+        """Return what to save pixels of so many channels with: the source's metadata and kind."""
+        source = self._image
+        if self.format == "PNG":  # whose texts may be called like these; `Png` copies all there is
+            return {}
         kept = ("icc_profile", "exif", "dpi", "xmp", "comment")
         options = {key: source.info[key] for key in kept if source.info.get(key)}
-        if self.format == "PNG":  # whose texts may be called so; `Png` copies all there is
-            options.clear()
+        options["quality"] = QUALITY
         if source.mode in ("CMYK", "LAB"):  # it becomes RGB, of which its profile says nothing
             options.pop("icc_profile", None)
-            self.lost.append(f"{source.mode} became RGB")
-        elif source.mode in ("1", "P", "PA"):
-            self.lost.append("1 bit became 8" if source.mode == "1" else "the palette became RGB")
-        elif source.mode not in PLAIN_MODES:
-            self.lost.append(f"{source.mode} became RGB")
-        if self.format == "BMP" and source.mode == "RGBA":
-            self.lost.append("alpha left out")
-        if getattr(source, "n_frames", 1) > 1:  # MPO's, HEIC's
-            self.lost.append("what follows the first picture left out")
-        options["quality"] = QUALITY
         if self.format == "JPEG":
-            sampling = JpegImagePlugin.get_sampling(source)
-            if source.mode == "CMYK":  # of which it tells nothing
-                sampling = 0
-            if sampling > -1:
-                options["subsampling"] = sampling
-            if len(options.get("exif", b"")) > MOST_EXIF:
-                options.pop("exif")
-                self.lost.append("EXIF left out")
-            for words, what in XMP_TELLS_OF.items():
-                if re.search(words, options.get("xmp", b"")):
-                    self.lost.append(f"{what} left out")
-            # What photo agencies say of a picture: caption, copyright.
-            iptc = [data for name, data in getattr(source, "applist", ()) if name == "APP13"]
-            options["extra"] = b"".join(
-                b"\xff\xed" + (len(data) + 2).to_bytes(2) + data for data in iptc
-            )
+            self._add_jpeg_options(options)
+        elif self.format == "TIFF":
+            self._add_tiff_options(options)
         elif self.format == "WEBP":
             pixel_chunk = re.search(rb"VP8[ L]", self.path.read_bytes())  # VP8L: lossless
             options["lossless"] = pixel_chunk[0] == b"VP8L"
             options["exact"] = True  # colours where alpha is 0
-        elif self.format == "TIFF":
-            options.pop("exif", None)
-            options.pop("dpi", None)  # the tags have it, where it is there
-            compression = source.info.get("compression", "raw")
-            if compression not in (*PILLOW_TIFF_COMPRESSIONS, "jpeg"):
-                compression = "tiff_adobe_deflate"  # fax codes hold black and white only
-            if compression != "jpeg":
-                options.pop("quality")
-            options["compression"] = compression
-            options["tiffinfo"] = tags = TiffImagePlugin.ImageFileDirectory_v2()
-            for tag, value in source.tag_v2.items():
-                if tag in LOST_TAGS:
-                    self.lost.append(f"{LOST_TAGS[tag]} left out")
-                elif tag not in ANEW_TIFF_TAGS and (tag != ICC_PROFILE or "icc_profile" in options):
-                    tags[tag], tags.tagtype[tag] = value, source.tag_v2.tagtype[tag]
         elif self.format == "AVIF":
             depth, sampling = _avif_kind(self.path)
             if depth > 8:
                 self.lost.append(f"{depth} bits became 8")
-            if pixels.shape[2] > 2:
+            if channels > 2:
                 options["subsampling"] = sampling
         elif self.format == "HEIF":
             if (depth := source.info["bit_depth"]) > 8:
@@ -185,10 +169,43 @@ class PillowFile(PictureFile):
             for key in ("chroma", "nclx_profile"):  # colours' sampling, and what they mean
                 if key in source.info:
                     options[key] = source.info[key]
-        encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
-        with encoding(self.path):
-            Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)
-        target.write_bytes(encoded.getbuffer())
+        return options
+
+    def _add_jpeg_options(self, options: dict) -> None:
+        source = self._image
+        sampling = JpegImagePlugin.get_sampling(source)
+        if source.mode == "CMYK":  # of which it tells nothing
+            sampling = 0
+        if sampling > -1:
+            options["subsampling"] = sampling
+        if len(options.get("exif", b"")) > MOST_EXIF:
+            options.pop("exif")
+            self.lost.append("EXIF left out")
+        for words, what in XMP_TELLS_OF.items():
+            if re.search(words, options.get("xmp", b"")):
+                self.lost.append(f"{what} left out")
+        # What photo agencies say of a picture: caption, copyright.
+        iptc = [data for name, data in getattr(source, "applist", ()) if name == "APP13"]
+        options["extra"] = b"".join(
+            b"\xff\xed" + (len(data) + 2).to_bytes(2) + data for data in iptc
+        )
+
+    def _add_tiff_options(self, options: dict) -> None:
+        source = self._image
+        options.pop("exif", None)
+        options.pop("dpi", None)  # the tags have it, where it is there
+        compression = source.info.get("compression", "raw")
+        if compression not in (*PILLOW_TIFF_COMPRESSIONS, "jpeg"):
+            compression = "tiff_adobe_deflate"  # fax codes hold black and white only
+        if compression != "jpeg":
+            options.pop("quality")
+        options["compression"] = compression
+        options["tiffinfo"] = tags = TiffImagePlugin.ImageFileDirectory_v2()
+        for tag, value in source.tag_v2.items():
+            if tag in LOST_TAGS:
+                self.lost.append(f"{LOST_TAGS[tag]} left out")
+            elif tag not in ANEW_TIFF_TAGS and (tag != ICC_PROFILE or "icc_profile" in options):
+                tags[tag], tags.tagtype[tag] = value, source.tag_v2.tagtype[tag]
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:

@@ -146,8 +146,7 @@ def restore_file(
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
-                shown = own_range(channels(picture)[0]) if span == EACH else span
-                compare(picture, pixels, shown, figure)
+                compare(picture, pixels, parts(picture, span)[0][1], figure)
             # A large picture is let go of before another one like it is encoded.
             picture = None
             yield pixels
@@ -160,30 +159,35 @@ def restore_file(
             file.write(part, restored_pages())
     finally:
         progress.remove_task(tiles)
-    if missing:
-        print(f"{file.path}: what is no number stays ({missing} values)", flush=True)
-    if outside:
-        print(
-            f"{file.path}: {outside} values far outside of the range stay as they are: hot pixels, "
-            "stars, what stands for none, or what a wider --range LOW HIGH would restore",
-            flush=True,
-        )
-    if pattern:
-        print(
-            f"{file.path}: what was taken away is a fine pattern in part, not noise: demosaic raw "
-            "files first, compare text, and leave screened or dithered pictures as they are",
-            flush=True,
-        )
-    if file.planes:
-        print(
-            f"{file.path}: its planes are taken for colours (and alpha); if they are exposures, "
-            "write them with tifffile's photometric='minisblack'",
-            flush=True,
-        )
     if beyond:
         file.lost.append("channels beyond red, green and blue stay as they are")
+    for note in _notes(file, missing, outside, pattern):
+        print(f"{file.path}: {note}", flush=True)
+
+
+def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list[str]:
+    """Return what a user should know of a file that was restored."""
+    notes = []
+    if missing:
+        notes.append(f"what is no number stays ({missing} values)")
+    if outside:
+        notes.append(
+            f"{outside} values far outside of the range stay as they are: hot pixels, "
+            "stars, what stands for none, or what a wider --range LOW HIGH would restore"
+        )
+    if pattern:
+        notes.append(
+            "what was taken away is a fine pattern in part, not noise: demosaic raw "
+            "files first, compare text, and leave screened or dithered pictures as they are"
+        )
+    if file.planes:
+        notes.append(
+            "its planes are taken for colours (and alpha); if they are exposures, "
+            "write them with tifffile's photometric='minisblack'"
+        )
     if file.lost:
-        print(f"{file.path}: {', '.join(file.lost)}", flush=True)
+        notes.append(", ".join(file.lost))
+    return notes
 
 
 def choose_range(
@@ -232,27 +236,24 @@ def choose_range(
     return span, f"measured{hint}" if span else hint and f"that of its type{hint}"
 
 
-def channels(picture: Picture) -> list[Picture]:
-    """Return a picture in parts that are restored together: channels each alone, or all three."""
-    if picture.colors in (1, 3):
-        return [picture]
-    alpha = [-1] * picture.alpha
-    return [
-        replace(picture, pixels=picture.pixels[..., [k, *alpha]], colors=1)
-        for k in range(picture.colors)
-    ]
-
-
-def own_range(picture: Picture) -> Range | None:
-    """Measure a picture's own range."""
-    return ranges.measure([picture.shown], picture.nodata)
+def parts(picture: Picture, span: Range | str | None) -> list[tuple[Picture, Range | None]]:
+    """Return what of a picture is restored together, and its range: all, or each channel alone."""
+    found = [picture]
+    if picture.colors not in (1, 3):
+        alpha = [-1] * picture.alpha
+        found = [
+            replace(picture, pixels=picture.pixels[..., [k, *alpha]], colors=1)
+            for k in range(picture.colors)
+        ]
+    if span != EACH:
+        return [(part, span) for part in found]
+    return [(part, ranges.measure([part.shown], part.nodata)) for part in found]
 
 
 def count_unseen(picture: Picture, span: Range | str | None) -> tuple[int, int]:
     """Return how many values are no numbers, and how many others lie far outside of a range."""
     missing, outside = 0, 0
-    for part in channels(picture):
-        own = own_range(part) if span == EACH else span
+    for part, own in parts(picture, span):
         hidden = part.hidden
         for n, row in enumerate(part.pixels[..., : part.colors]):  # in the memory of a row
             row = row if hidden is None else row[~hidden[n]]
@@ -277,14 +278,13 @@ def restore_picture(
     Local means are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a
     range, that is measured, of each channel that stands for itself.
     """
-    if len(parts := channels(picture)) > 1:
-        share = advance and (lambda n: advance(n / len(parts)))
+    if len(found := parts(picture, span)) > 1:
+        share = advance and (lambda n: advance(n / len(found)))
         restored = [
-            restore_picture(model, part, span, share, keep_means)[..., :1] for part in parts
+            restore_picture(model, part, own, share, keep_means)[..., :1] for part, own in found
         ]
-        return np.concatenate((*restored, picture.pixels[..., len(parts) :]), axis=2)
-    if span == EACH:
-        span = own_range(picture)
+        return np.concatenate((*restored, picture.pixels[..., len(found) :]), axis=2)
+    ((_, span),) = found
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
     restored = restore(
@@ -301,8 +301,7 @@ def restore_picture(
 
 def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:
     """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
-    for k, part in enumerate(channels(picture)):
-        own = own_range(part) if span == EACH else span
+    for k, (part, own) in enumerate(parts(picture, span)):
         before = images.middle(part.pixels[..., : part.colors], PATTERN_SIZE)
         after = images.middle(pixels[..., k : k + part.colors], PATTERN_SIZE)
         taken = ranges.to_network(before, own) - ranges.to_network(after, own)

@@ -4,6 +4,7 @@ They start without Keras.
 """
 
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.resource_tracker
@@ -47,7 +48,7 @@ class Workers:
         # Of this batch; others, of small or large crops, are as many values.
         shapes = pairs.shapes(first, len(pairs.crops(first, part)))
         memory = [context.RawArray("f", PREFETCH * int(np.prod(shape))) for shape in shapes]
-        self._slots = Slots(memory, pairs, part)
+        self._arrays = functools.partial(_arrays, memory, pairs, part)
         self.number = first  # of the batch that comes next
         self._workers = []
         self._thread = ThreadPoolExecutor(1)
@@ -66,7 +67,7 @@ class Workers:
             its_pipe.close()  # so that the process' end is the pipe's end
             for _ in range(PREFETCH):
                 pipe.send_bytes(GO_ON)
-        self._next = self._thread.submit(_copy, self._workers, self._slots, first)
+        self._next = self._thread.submit(_copy, self._workers, self._arrays, first)
 
     def take(self) -> tuple[np.ndarray, ...]:
         """Return the next batch; raises what its making raised, and then ends."""
@@ -81,7 +82,7 @@ class Workers:
             self.close()
             raise
         self.number += 1
-        self._next = self._thread.submit(_copy, self._workers, self._slots, self.number)
+        self._next = self._thread.submit(_copy, self._workers, self._arrays, self.number)
         return batch
 
 
@@ -93,7 +94,7 @@ class _GoneError(Exception):
         self.process = process
 
 
-def _copy(workers, slots, number: int) -> tuple[np.ndarray, ...]:
+def _copy(workers, arrays, number: int) -> tuple[np.ndarray, ...]:
     """Return batch `number` once all have made it, and have them make another in its place."""
     for process, pipe in workers:
         try:
@@ -102,7 +103,7 @@ def _copy(workers, slots, number: int) -> tuple[np.ndarray, ...]:
             raise _GoneError(process) from None
         if failure:
             raise failure
-    batch = tuple(array.copy() for array in slots.arrays(number))
+    batch = tuple(array.copy() for array in arrays(number))
     for _, pipe in workers:
         with contextlib.suppress(BrokenPipeError):  # the next batch tells
             pipe.send_bytes(GO_ON)
@@ -135,25 +136,16 @@ def _signals_held_back():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Slots:
-    """Shared memory, in which a batch's place goes by its number, modulo `PREFETCH`."""
-
-    def __init__(self, memory, pairs: NoisyPairs, part: range):
-        flat = [np.frombuffer(buffer, np.float32) for buffer in memory]
-        self._slots = [values.reshape(PREFETCH, -1) for values in flat]
-        self._pairs, self._part = pairs, part
-
-    def arrays(self, number: int) -> list[np.ndarray]:
-        """Return the arrays of batch `number`, not copied."""
-        shapes = self._pairs.shapes(number, len(self._pairs.crops(number, self._part)))
-        slots = (slot[number % PREFETCH] for slot in self._slots)
-        return [slot.reshape(shape) for slot, shape in zip(slots, shapes, strict=True)]
+def _arrays(memory, pairs: NoisyPairs, part: range, number: int) -> list[np.ndarray]:
+    """Return batch `number` in shared memory, where its place goes by that, modulo `PREFETCH`."""
+    shapes = pairs.shapes(number, len(pairs.crops(number, part)))
+    slots = (np.frombuffer(m, np.float32).reshape(PREFETCH, -1)[number % PREFETCH] for m in memory)
+    return [slot.reshape(shape) for slot, shape in zip(slots, shapes, strict=True)]
 
 
 def _make_ahead(pairs, part, first, i, count, memory, pipe) -> None:
     """What each of the `Workers`' processes does, until it is killed or its parent is gone."""
     cache.CACHE_BYTES = max(cache.CACHE_BYTES // count, SMALLEST_CACHE)
-    slots = Slots(memory, pairs, part)
     for number in itertools.count(first):
         try:
             pipe.recv_bytes()
@@ -164,7 +156,7 @@ def _make_ahead(pairs, part, first, i, count, memory, pipe) -> None:
             whole = pairs.crops(number, part)
             crops = pairs.workers_crops(number, whole, i, count)
             made = pairs.make(number, crops)
-            for array, values in zip(slots.arrays(number), made, strict=True):
+            for array, values in zip(_arrays(memory, pairs, part, number), made, strict=True):
                 array[[crop - whole.start for crop in crops]] = values
         except InputError as error:
             failure = error

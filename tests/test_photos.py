@@ -153,7 +153,7 @@ def test_all_bits_are_read_and_written(tmp_path, name):
         np.testing.assert_array_equal(decoded, pixels)
 
 
-@pytest.mark.parametrize("profile", [ICC, None])  # or an sRGB chunk
+@pytest.mark.parametrize("profile", [ICC, None], ids=["profile", "sRGB chunk"])
 @pytest.mark.parametrize("pixels", [RGB, RGBA, DEEP, RGBA16])
 def test_a_png_keeps_all_that_it_says(tmp_path, pixels, profile):
     said = PngImagePlugin.PngInfo()
