@@ -27,7 +27,8 @@ def run_main(main: Callable[[], int | None]) -> None:
     `InputError` becomes one line and exit code 2, Ctrl-C exit code 130; a bug keeps its
     traceback.
     """
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115, for `>&-`, and what has no terminal
+    if sys.stdout is None:  # `>&-`, and what is started without
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a test's
             stream.reconfigure(errors="backslashreplace")  # of names that are not UTF-8

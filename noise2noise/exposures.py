@@ -33,6 +33,7 @@ DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, 
 MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
 CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
+MENTIONED = 0.005  # share of an exposure's values that are none from which it is said
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
 
 
@@ -55,6 +56,12 @@ def open_exposures(
     if training.span or training.hint:
         span = words(training.span) if training.span else "of the values' type"
         print(f"range {span}, which the network sees as 0 to 1{training.hint}")
+    if training.missing[0] > MENTIONED:
+        share, name = training.missing
+        print(
+            f"{share:.0%} of the values of {name} stand for none (no numbers, no data, "
+            "transparent, or one value far from all others) and are filled in"
+        )
     warn_of_jpeg(training.paths)
     if kind == CAPTURED:
         align_exposures(training)

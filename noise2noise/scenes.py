@@ -231,10 +231,11 @@ class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values, `hint` what a user should know of it, `notes` the same of files,
-    with those that each is about, `shows_grey` whether there are grey ones among them, `dtype`
-    their type, `neighbours` how far apart in a scene's order the two exposures of a pair may be;
-    None: the type's, any. `_seen_alike` sets them, for all parts of a data set.
+    the range of their values (None: their type's), `hint` what a user should know of it, `notes`
+    the same of files, with those that each is about, `missing` the largest share of values that
+    are none in an exposure that was read, and which it is, `shows_grey` whether there are grey
+    ones among them, `dtype` their type, `neighbours` how far apart in a scene's order the two
+    exposures of a pair may be (None: any). `_seen_alike` sets them, for all parts of a data set.
 
     Raises
     ------
@@ -252,6 +253,7 @@ class Scenes:
         self.notes: dict[str, list[Path]] = {}
         self.span: Range | None = None
         self.dtype: np.dtype | None = None
+        self.missing = 0.0, ""
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
         self.smallest = np.inf  # pixels on the shortest side of what is taken of any exposure
@@ -348,6 +350,7 @@ class Scenes:
             missing = ranges.missing(image, file.nodata)
             if picture.hidden is not None:
                 missing |= picture.hidden[..., None]
+            self.missing = max(self.missing, (float(missing.mean()), str(exposure)))
             return image, missing
 
     def _read(self, n: int) -> np.ndarray:

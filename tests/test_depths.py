@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -861,6 +862,19 @@ def test_a_value_that_stands_for_none_though_no_tag_says_so_is_no_end_of_the_ran
     # Black and white are two values, and few photons are close to none.
     assert ranges.measure([np.where(image > 500, 65535, 0).astype("u2")]) is None
     assert ranges.measure([rng.poisson(0.2, (99, 99, 1)).astype("u2")]) == (0, 2)
+    for rate in (0.1, 0.03, 0.01, 0.003):
+        for _ in range(20):
+            assert not ranges.missing(rng.poisson(rate, (256, 256, 1)).astype("u2")).any()
+
+
+def test_values_at_the_ends_of_their_type_are_measured():
+    large = np.full((64, 64, 1), 10**18)
+    low, high = ranges.measure([large])
+    assert low < high
+    assert (restored(Constant(), large) == large).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not ranges.unseen(np.float32(large), None, -1.7976931348623157e308).any()
 
 
 def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest():

@@ -2,11 +2,13 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
-from conftest import call_script, one_error_line
+from conftest import REPOSITORY, call_script, one_error_line
 from PIL import Image
 from skimage.data import astronaut
 
@@ -86,6 +88,17 @@ def test_a_score_is_the_protocols(trained, pictures, scored):
 def test_any_size_is_restored(size):
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
     assert restore(build_unet(), image).shape == image.shape
+
+
+def test_nobody_may_be_listening(project, pictures, tmp_path):
+    """As of what is started without standard output."""
+    command = [sys.executable, REPOSITORY / "infer.py", "gaussian", "small"]
+    command += ["--models", project / "runs", "--restore", pictures, "--output", tmp_path / "out"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "out").iterdir())) == len(list(pictures.iterdir()))
 
 
 @pytest.mark.parametrize("option", ["--models", "--score", "--restore"])

@@ -162,6 +162,9 @@ def test_independent_noise_is_not_warned_of(clean, name, capsys):
         noisy = image * 255 + rng.normal(scale=WHITE.get(name, 25), size=image.shape)
         noisy = np.rint(noisy.clip(0, 255)).astype(np.uint8) if "8" in name else noisy
     assert abs(noise_correlation(noisy)) < 0.1
+    for unit in (1e-28, 1e22):
+        scaled = noise_correlation((np.float64(noisy) * unit).astype(np.float32))
+        assert scaled == pytest.approx(noise_correlation(np.float32(noisy)), abs=1e-3)
     check_independence(Singles(noisy))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1  # no warning
