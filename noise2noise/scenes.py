@@ -264,37 +264,41 @@ class Scenes:
         self._cached = Cache(self._read)
         self._last = LastFile()
         for scene in self.scenes:
-            sizes, colors = {}, set()
-            for exposure in scene.exposures:
-                with self._last.open(exposure.path) as file:
-                    sizes[exposure] = file.size(exposure.page or 0)
-                    colors.add(channels := file.colors(exposure.page or 0))
-                    if not exposure.page:
-                        for note in notes_on(file, len(scene.exposures) > 1):
-                            self.notes.setdefault(note, []).append(file.path)
-                if channels not in (1, 3):
-                    raise InputError(
-                        f"{exposure.path} has {channels} channels, neither grey nor RGB: save each "
-                        "as a file of its own"
-                    )
-            if colors == {1, 3}:
+            self._check(scene)
+
+    def _check(self, scene: Scene) -> None:
+        """Open a scene's files: note what is said of them, refuse what is no scene of one kind."""
+        sizes, colors = {}, set()
+        for exposure in scene.exposures:
+            with self._last.open(exposure.path) as file:
+                sizes[exposure] = file.size(exposure.page or 0)
+                colors.add(channels := file.colors(exposure.page or 0))
+                if not exposure.page:
+                    for note in notes_on(file, len(scene.exposures) > 1):
+                        self.notes.setdefault(note, []).append(file.path)
+            if channels not in (1, 3):
                 raise InputError(
-                    f"exposures of {scene.name} are grey and in colour: give them of one kind"
+                    f"{exposure.path} has {channels} channels, neither grey nor RGB: save each "
+                    "as a file of its own"
                 )
-            self.colors |= colors
-            first, size = next(iter(sizes.items()))
-            for exposure, other in sizes.items():
-                if other != size:
-                    raise InputError(
-                        f"{exposure} has {other[0]} x {other[1]} pixels and {first} "
-                        f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
-                    )
-            self.smallest = min(self.smallest, *size)
-            if min(size) < min_size:
+        if colors == {1, 3}:
+            raise InputError(
+                f"exposures of {scene.name} are grey and in colour: give them of one kind"
+            )
+        self.colors |= colors
+        first, size = next(iter(sizes.items()))
+        for exposure, other in sizes.items():
+            if other != size:
                 raise InputError(
-                    f"{first} has {size[0]} x {size[1]} pixels, and crops are cut from "
-                    f"{min_size} on a side: take a smaller --crop or remove it"
+                    f"{exposure} has {other[0]} x {other[1]} pixels and {first} "
+                    f"{size[0]} x {size[1]}: exposures of a scene must be of one size"
                 )
+        self.smallest = min(self.smallest, *size)
+        if min(size) < self._min_size:
+            raise InputError(
+                f"{first} has {size[0]} x {size[1]} pixels, and crops are cut from "
+                f"{self._min_size} on a side: take a smaller --crop or remove it"
+            )
 
     def way_out(self, k: int) -> str:
         """Say what helps where scene k's exposures change: "" where that is done, or two are."""
