@@ -600,7 +600,7 @@ def test_a_plan_leaves_time_to_start_again(monkeypatch):
 def test_epochs_are_counted_to_the_last_of_all(pictures, tmp_path):
     options = ("--epochs", 3, "--steps", 1, "--batch", 4, "--crop", 32, "--large-crops", 0.3)
     options += ("--checkpoint-steps", 1, "--output-dir", tmp_path)
-    printed = run_script("train_model.py", "gaussian", pictures, *options).stdout
+    printed = call_script("train_model.py", "gaussian", pictures, *options).stdout
     assert [n for n in range(4) if f"Epoch {n}/3" in printed] == [1, 2, 3]
 
 
