@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
 
 BEGUN = float(os.environ.get("GPU_BEGUN") or time.time())
+LEAST_TRAINING = 180  # seconds, of which planning takes a minute
 FED = 0.8  # of the highest rate: the smallest batch that reaches it feeds the card
 PACKAGES = ("jax", "jaxlib", "keras", "torch", "tensorflow", "numpy")
 GPU_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # for what runs beside others
@@ -596,13 +597,20 @@ def pipeline(bench: Benchmark) -> None:
 def training(bench: Benchmark) -> None:
     """Train for the rest of the time, as `--minutes` plans it."""
     folder, busy, begun = bench.work / "trained/gaussian", Busy(bench.work), time.time()
+    if bench.left() < LEAST_TRAINING and not bench.dry:
+        bench.fail("training")
+        bench.say("training: left out, no time")
+        return
     command = ["train_model.py", "gaussian", bench.dataset, "--minutes"]
-    command += [f"{max(1, (bench.left() - 40) / 60):.1f}"]
+    command += [f"{(bench.left() - 40) / 60:.1f}"]
     if bench.dry:
         command[-2:] = ["--epochs", "2", "--steps", "4", "--batch", "4", "--crop", "32"]
     options = [*bench.sizes.options, "--output-dir", folder.parent, "--name", folder.name]
-    started = bench.start([REPOSITORY / command[0], *command[1:], *options])
-    bench.finish("training", started, bench.left() - 12)
+    process, _ = started = bench.start([REPOSITORY / command[0], *command[1:], *options])
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(max(1, bench.left() - 22))
+    process.terminate()  # it saves, where it is not done
+    bench.finish("training", started, 10)
     names = ["model.keras", "history.csv", "history.png", "settings.json"]
     for name in names if (folder / names[0]).exists() else [*names[1:], "checkpoint.npz"]:
         with contextlib.suppress(OSError):
@@ -612,7 +620,7 @@ def training(bench: Benchmark) -> None:
         settings = json.loads((folder / "settings.json").read_text())["settings"]
         for epoch in csv.DictReader((folder / "history.csv").open()):
             crops += settings["steps"] * settings["batch"]
-            psnr = float(epoch["val_psnr"])
+            psnr = float(epoch["val_psnr"] or "nan")
     row = [" ".join(command), str(crops), f"{time.time() - begun:.0f}", f"{psnr:.2f} dB"]
     header = ["command", "crops", "s", "validation PSNR", "card busy"]
     bench.table("The training", header, [[*row, busy.end()]])
@@ -634,7 +642,8 @@ def main() -> int:
     bench = Benchmark(args.output.resolve(), BEGUN + args.seconds, args.dry_run)
     phases = [card, *(part for name, part in parts.items() if name in args.parts)]
     for number, phase in enumerate(phases, 1):
-        bench.reserved = 60 * len(phases[number:])  # for what comes after it
+        after = phases[number:]
+        bench.reserved = sum(LEAST_TRAINING if part is training else 60 for part in after)
         try:
             phase(bench)
         except Exception as error:  # whatever it is, the next ones run

@@ -33,6 +33,7 @@ DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, 
 MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
 CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
+LOSSY = ".jpg", ".jpeg", ".heic", ".heif", ".hif", ".avif"
 MENTIONED = 0.005  # share of an exposure's values that are none from which it is said
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
 
@@ -275,12 +276,12 @@ def _alternation(image: np.ndarray) -> float:
 
 
 def warn_of_jpeg(paths: Sequence[Path]) -> None:
-    """Say why JPEG is second best, where there is any."""
-    jpegs = [path for path in paths if path.suffix.lower() in (".jpg", ".jpeg")]
-    if jpegs:
+    """Say why JPEG, and what compresses like it, is second best, where there is any."""
+    lossy = [path for path in paths if path.suffix.lower() in LOSSY]
+    if lossy:
         print(
-            f"{jpegs[0]} is a JPEG: its compression smears the noise over blocks of 8x8 pixels, so "
-            "that it is not independent; raw files saved as 16-bit TIFF or PNG restore better"
+            f"{lossy[0]} is compressed with losses, which smear the noise over blocks of pixels, "
+            "so that it is not independent; raw files saved as 16-bit TIFF or PNG restore better"
         )
 
 
@@ -341,13 +342,16 @@ def _shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     from skimage.registration import phase_cross_correlation
 
     first, other = first.mean(2), other.mean(2)
-    if not np.ptp(first) or not np.ptp(other):  # a shutter that failed: its brightness tells
+    flat = [not np.ptp(image) for image in (first, other)]
+    if all(flat):
         return np.full(2, np.nan)
     # Smoothed, or the noise's own correlation decides; not normalised, for the same reason. Less
     # its surroundings, or a gradient does, which looks alike wherever it is.
     smooth, wide = DETAILS
     a, b = (gaussian(image, smooth) - gaussian(image, wide) for image in (first, other))
-    shift, _, _ = phase_cross_correlation(a, b, upsample_factor=10, normalization=None)
+    shift = np.zeros(2)
+    if not any(flat):  # or a shutter failed, and it would warn
+        shift, _, _ = phase_cross_correlation(a, b, upsample_factor=10, normalization=None)
     agreement, count = _agreement(a, b, shift)
     # Smoothing leaves noise this share of its variance, and so many independent values: of them
     # the best of all shifts does not agree as well.

@@ -127,9 +127,9 @@ def say_why(trained: Trained, grey: bool, format: str, by_default: bool) -> str:
     if grey and not trained.grey:
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
-    if format == "JPEG" and trained.filter and trained.filter.name in INDEPENDENT:
+    if format in ("JPEG", "HEIF", "AVIF") and trained.filter and trained.filter.name in INDEPENDENT:
         return (
-            "is a JPEG, whose noise is not independent from pixel to pixel, as it was where "
+            f"is {format}, whose noise is not independent from pixel to pixel, as it was where "
             f"{trained.name} was trained: leave out the network's name for such pictures"
         )
     return ""

@@ -162,9 +162,9 @@ class PillowFile(PictureFile):
             if channels > 2:
                 options["subsampling"] = sampling
         elif self.format == "HEIF":
-            if (depth := source.info["bit_depth"]) > 8:
+            if (depth := source.info.get("bit_depth", 8)) > 8:
                 self.lost.append(f"{depth} bits became 8")
-            if source.info["depth_images"] or source.info["aux"]:
+            if source.info.get("depth_images") or source.info.get("aux"):
                 self.lost.append("depth and gain maps left out")
             for key in ("chroma", "nclx_profile"):  # colours' sampling, and what they mean
                 if key in source.info:

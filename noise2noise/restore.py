@@ -44,7 +44,7 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             if not pictures:
                 raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
             if others := sorted(set(inside) - set(pictures)):
-                kinds = ", ".join(sorted({path.suffix.lower() or path.name for path in others}))
+                kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
                 print(f"left out what is no picture ({len(others)} in all): {kinds}")
             sources = [(path, path.relative_to(given)) for path in pictures]
         for path, name in sources:

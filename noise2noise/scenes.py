@@ -127,7 +127,8 @@ def find_scenes(folder: Path) -> list[Scene]:
     for scene in scenes:
         if len(scene.exposures) < 2:
             raise InputError(
-                f"{scene.exposures[0]} is the only exposure of its scene: add another one"
+                f"{scene.exposures[0]} is the only exposure of its scene: add another one, or take "
+                "train_model.py single"
             )
     if len(scenes) == 1:
         return _halves(scenes[0], folder)
@@ -164,27 +165,35 @@ def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
 
     Where there is neither, the folder's own pictures are one scene.
     """
-    inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
-    inside = {path: find_exposures(path) for path in sorted(inside)}
-    scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
-    alone = by_number([path for path, pages in inside.items() if len(pages) == 1])
-    if alone and not scenes and not subfolders:
-        print(
-            f"the {len(alone)} pictures of {folder} are taken for exposures of one scene (give "
-            "each of several a sub-folder; single exposures of many: train_model.py single)"
-        )
-        return [Scene(folder.resolve().name, tuple(inside[path][0] for path in alone))]
-    if alone:
-        print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
+    pictured = []
     for sub in subfolders:
         inner = [path.name for path in sub.iterdir() if path.is_dir()]
         if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
             raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
-        if not any(path.suffix.lower() in SUFFIXES for path in sub.glob("[!.]*")):
+        if any(path.suffix.lower() in SUFFIXES for path in sub.glob("[!.]*")):
+            pictured.append(sub)
+        else:
             print(f"{sub} holds no picture and is left out")
-            continue
-        scenes.append(Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))))
-    return scenes
+    inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
+    inside = {path: find_exposures(path) for path in sorted(inside)}
+    scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
+    alone = by_number([path for path, pages in inside.items() if len(pages) == 1])
+    if alone and not scenes and len(pictured) == 1:  # a burst and what was restored of it, say
+        raise InputError(
+            f"{folder} holds {len(alone)} pictures and {pictured[0].name}/ others: move what are "
+            "no exposures elsewhere, or give every scene a sub-folder of its own"
+        )
+    if alone and not scenes and not pictured:
+        print(
+            f"the pictures of {folder}, {len(alone)} in all, are taken for exposures of one scene "
+            "(give each of several a sub-folder; single exposures: train_model.py single)"
+        )
+        return [Scene(folder.resolve().name, tuple(inside[path][0] for path in alone))]
+    if alone:
+        print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
+    return scenes + [
+        Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))) for sub in pictured
+    ]
 
 
 def _halves(scene: Scene, source: Path) -> list[Scene]:
@@ -194,7 +203,7 @@ def _halves(scene: Scene, source: Path) -> list[Scene]:
     if count - last < 2:
         raise InputError(
             f"{source} holds {count} exposure{'s' * (count > 1)} of one scene: at least 4 are "
-            "needed to train on it alone, or other scenes beside it"
+            "needed to train on it alone, or other scenes, each in a folder of its own"
         )
     return [
         Scene(scene.name, scene.exposures[:-last]),

@@ -231,7 +231,7 @@ def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, cap
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
         path.unlink()
     warn_of_jpeg(Scenes(find_scenes(folder)).paths)
-    assert "0.jpg is a JPEG" in capsys.readouterr().out
+    assert "0.jpg is compressed with losses" in capsys.readouterr().out
 
 
 def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder, capsys):
@@ -273,10 +273,15 @@ def test_one_scene_in_few_photons_is_one(photons):
     assert not _moves_inside(first, other)
 
 
-def test_a_black_exposure_gets_its_one_line(folder):
-    Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "scene0/2.png")
+@pytest.mark.parametrize("level", [10, 64])  # of a dark scene, too, whose brightness tells little
+def test_a_black_exposure_gets_its_one_line(folder, level):
+    rng = np.random.default_rng(1)
+    clean = dead_leaves(rng, size=96) // 8 + level
+    for exposure in range(2):
+        expose(folder / f"scene0/{exposure}.png", clean, rng)
+    write_png16(folder / "scene0/2.png", np.zeros((96, 96, 3), np.uint16))
     line = one_error_line(call_script("train_model.py", "captured", folder, check=2))
-    assert "2.png" in line
+    assert "scene0/2.png do not show the same scene" in line
 
 
 def test_exposures_are_trained_on_in_the_range_that_they_are_restored_in():
@@ -545,9 +550,15 @@ def test_one_burst_alone_is_cut_as_a_stack_is(tmp_path, capsys):
         assert [path.stem for path in training.paths] == [f"frame{n}" for n in range(10)]
         assert [path.stem for path in validation.paths] == ["frame10", "frame11"]
     said = capsys.readouterr().out
-    assert said.count("the 12 pictures of") == 1
-    assert "are taken for exposures of one scene" in said
-    for path in sorted(burst.iterdir())[3:]:
+    assert said.count(", 12 in all, are taken for exposures of one scene") == 1
+    (burst / "notes").mkdir()
+    assert len(find_scenes(burst)) == 2
+    (burst / "restored").mkdir()
+    shutil.copy(burst / "frame0.png", burst / "restored")
+    with pytest.raises(InputError, match=r"burst holds 12 pictures and restored/ others: move"):
+        find_scenes(burst)
+    shutil.rmtree(burst / "restored")
+    for path in sorted(burst.glob("*.png"))[3:]:
         path.unlink()
     with pytest.raises(InputError, match="burst holds 3 exposures of one scene: at least 4"):
         find_scenes(burst)

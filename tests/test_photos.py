@@ -646,7 +646,7 @@ def test_a_jpeg_for_a_network_of_white_noise_gets_a_word(camera_networks, tmp_pa
     KINDS["turned1.jpg"][0](tmp_path / "a.jpg")
     command = ("infer.py", "gaussian", "--models", camera_networks, "--restore", tmp_path / "a.jpg")
     done = call_script(*command, "--output", tmp_path / "out")
-    assert "a.jpg is a JPEG, whose noise is not independent" in done.stdout
+    assert "a.jpg is JPEG, whose noise is not independent" in done.stdout
 
 
 def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_networks, tmp_path):
