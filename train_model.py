@@ -384,8 +384,8 @@ def stop_at(model, end: int, epoch: int, logs: dict) -> None:
 
 def describe(args: argparse.Namespace, training, validation, run: runs.Run) -> str:
     """Say in one line what will be done."""
-    kind = "scenes" if args.filter == CAPTURED else "pictures"
     count = len(training) if hasattr(training, "__len__") else "generated"
+    kind = ("scene" if args.filter == CAPTURED else "picture") + "s" * (count != 1)
     targets = "clean" if args.clean_targets else "noisy"
     place = f", going on at epoch {run.epoch + 1}, step {run.step + 1}"
     return (
