@@ -51,7 +51,8 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
         ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
         at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
         patches = patches[at_an_end < 0.25]
-        most = np.abs(patches).max(initial=0) or 1  # fluxes may be of 1e-26, or 1e20
+        # Fluxes may be of 1e-26, or 1e20.
+        most = max(abs(float(end(patches, initial=0))) for end in (np.min, np.max)) or 1.0
         noise = np.divide(patches, most, dtype=np.float32) @ np.float32(flatten)
         share, least = FLATTEST
         count = max(least, int(share * len(noise)))

@@ -263,7 +263,7 @@ def test_different_scenes_are_told_apart_in_noise_too(noise):
             assert shift is None or np.hypot(*shift) > FAR
 
 
-@pytest.mark.parametrize("photons", [0.03, 0.1, 1, 3])
+@pytest.mark.parametrize("photons", [0.003, 0.03, 0.1, 1, 3])
 def test_one_scene_in_few_photons_is_one(photons):
     rng = np.random.default_rng(0)
     clean = astronaut()[:192, 160:352].mean(axis=2, keepdims=True) / 255
@@ -329,16 +329,18 @@ def test_channels_are_no_exposures(tmp_path):
         assert len(find_exposures(tmp_path / name, one_scene=False)) == 12
 
 
+@pytest.mark.parametrize(("bright", "said"), [(11_000, "range 9"), (50_000, "range of the")])
 def test_a_range_that_few_values_make_wide_is_pointed_out_and_grey_in_three_channels_is_grey(
-    tmp_path,
+    tmp_path, capsys, bright, said
 ):
     rng = np.random.default_rng(0)
     for k in range(4):
         pages = rng.normal(1000, 10, (3, 64, 64, 1)).repeat(3, axis=3)
-        pages[:, :4, :8] += 11_000
+        pages[:, :4, :8] += bright
         tifffile.imwrite(tmp_path / f"{k}.tif", pages.astype(np.uint16), photometric="rgb")
-    training, _ = training_scenes(tmp_path, 32)
-    assert "--range " in training.hint
+    training, _, _ = open_exposures(CAPTURED, tmp_path, 32, None, None)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "--range " in line)
+    assert line.startswith(said)
     assert training.shows_grey
     assert not training.grey
 
@@ -384,6 +386,7 @@ def test_what_spoils_the_idea_is_refused_and_named(folder):
 def test_from_noisy_exposures_to_restored_files_with_two_commands(folder, tmp_path):
     done = call_script("train_model.py", "captured", folder, *SMALL, "--output-dir", tmp_path / "r")
     assert "training scene scene0: 2 exposures" in done.stdout
+    assert "stand for none" not in done.stdout
     run = tmp_path / "r" / f"captured-{folder.name}"
     assert keras.saving.load_model(run / "model.keras").count_params() == 991_203
     assert "val_psnr" not in (run / "history.csv").read_text()
@@ -552,7 +555,9 @@ def test_one_burst_alone_is_cut_as_a_stack_is(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count(", 12 in all, are taken for exposures of one scene") == 1
     (burst / "notes").mkdir()
-    assert len(find_scenes(burst)) == 2
+    assert [scene.name for scene in find_scenes(burst)] == ["burst", "burst, last 2 exposures"]
+    halves = scenes._halves(scenes.Scene("a", tuple(range(32))), burst)
+    assert [len(half.exposures) for half in halves] == [28, 4]
     (burst / "restored").mkdir()
     shutil.copy(burst / "frame0.png", burst / "restored")
     with pytest.raises(InputError, match=r"burst holds 12 pictures and restored/ others: move"):

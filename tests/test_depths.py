@@ -825,6 +825,11 @@ def test_a_range_is_said_with_digits_that_tell_its_ends_apart():
 def test_a_range_wide_for_few_bright_values_is_pointed_out():
     image = np.float32(np.random.default_rng(0).normal(1, 0.1, (100, 100, 1)))
     assert ranges.wide_hint([image]) == ""
+    deep = np.uint16(image * 100)
+    deep[:20, :20] += np.arange(20, dtype=np.uint16)[:, None] + 10_000
+    assert "--range " in ranges.wide_hint([deep])
+    assert ranges.wide_hint([np.uint8(deep // 42)]) == ""  # of 8 bits there is none
+    assert not np.shares_memory(ranges.sample(image), image)  # which it would keep
     image[:10, :10] += 39
     assert "--range " in ranges.wide_hint([image])
     assert "are above" in ranges.wide_hint([100 - image])

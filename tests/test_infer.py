@@ -107,6 +107,13 @@ def test_a_filter_behind_an_option_is_not_taken_for_a_folder(option):
     assert f"put single and what follows it before {option}" in one_error_line(done)
 
 
+def test_a_folder_called_as_a_filter_is_one(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    monkeypatch.chdir(tmp_path)
+    line = one_error_line(call_script("infer.py", "--restore", "text", "--output", "out", check=2))
+    assert "text holds no picture" in line
+
+
 def test_the_strength_asked_for_is_scored(project, pictures, tmp_path):
     infer(project, "gaussian", "--score", pictures, "--strength", "50", "--output", tmp_path)
     (row,) = csv.DictReader((tmp_path / "scores.csv").open())

@@ -259,8 +259,9 @@ def test_a_phones_heic_keeps_what_it_says(project, tmp_path):
     assert images.read_rgb(tmp_path / "out/a.HEIC").shape == RGB.shape
 
 
-def test_heic_names_what_reads_it(tmp_path, monkeypatch):
-    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic" + bytes(100))
+@pytest.mark.parametrize("brand", [b"heic", b"hevc", b"mif1", b"msf1"], ids=bytes.decode)
+def test_heic_names_what_reads_it(tmp_path, monkeypatch, brand):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftyp" + brand + bytes(100))
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(InputError, match=r"a\.heic is HEIC, .*pip install pillow-heif"):
