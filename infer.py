@@ -86,6 +86,12 @@ def parse_arguments() -> argparse.Namespace:
         help="restore each picture in eight views, turned and flipped, and take the mean: some "
         "0.1 dB better, eight times as long (not for text, which stands upright)",
     )
+    add(
+        "--coarse",
+        action="store_true",
+        help="with --restore: take away noise that is coarser than pixels, too, as of scanned film "
+        "and enlarged photos, by restoring at half size as well",
+    )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add(
         "--compare",
@@ -104,8 +110,11 @@ def parse_arguments() -> argparse.Namespace:
             if not Path(word).exists():
                 parser.error(f"put {word} and what follows it before --{option}")
     check_range(parser, args.range)
-    if not args.restore and (args.compare or args.overwrite or args.range or args.amount < 1):
-        parser.error("--compare, --overwrite, --range and --amount are for --restore PICTURES")
+    options = args.compare, args.overwrite, args.range, args.amount < 1, args.coarse
+    if not args.restore and any(options):
+        parser.error(
+            "--compare, --overwrite, --range, --amount and --coarse are for --restore PICTURES"
+        )
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
     if args.ensemble and args.filter in FILTERS and FILTERS[args.filter].oriented:
@@ -291,9 +300,8 @@ def restore_files(args: argparse.Namespace) -> int:
                         models[trained] = load(trained, args.ensemble, "auto")
                     model = models[trained]
                     figure = figures and figure_path(figures / target.relative_to(args.output))
-                    restore_file(
-                        model, trained, file, target, progress, args.range, args.amount, figure
-                    )
+                    wanted = args.range, args.amount, figure, args.coarse
+                    restore_file(model, trained, file, target, progress, *wanted)
             except WriteError:
                 raise
             except InputError as error:

@@ -11,11 +11,12 @@ import numpy as np
 from noise2noise import images, ranges
 from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
+from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
 from noise2noise.noise import WEAK, periodicity
 from noise2noise.picture import SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
-from noise2noise.tiles import restore
+from noise2noise.tiles import STRIP, restore
 
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
@@ -100,6 +101,7 @@ def restore_file(
     given: Range | None = None,
     amount: float = 1.0,
     figure: Path | None = None,
+    coarse: bool = False,
 ) -> None:
     """Restore an open file to `target`, page by page, and say what a user should know.
 
@@ -115,6 +117,8 @@ def restore_file(
         From 0, the picture as it is, to 1, restored.
     figure : Path, optional
         Where the first page is saved before and after, side by side.
+    coarse : bool
+        As for `restore_picture`.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def restore_file(
             gone, far = count_unseen(picture, span)
             missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
-            pixels = restore_picture(model, picture, span, advance, trained.zero_mean)
+            pixels = restore_picture(model, picture, span, advance, trained.zero_mean, coarse)
             if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
                 pattern = lost_a_pattern(picture, pixels, span)
             if amount < 1:
@@ -270,18 +274,21 @@ def restore_picture(
     span: Range | str | None = None,
     advance: Callable[[float], None] | None = None,
     keep_means: bool = True,
+    coarse: bool = False,
 ) -> np.ndarray:
     """Restore a picture of any kind: return its pixels, of its shape and type.
 
     Grey ones go through a network for colours three times over; channels that are neither
     grey nor RGB one by one. What is no number, far outside of the range or transparent stays.
     Local means are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a
-    range, that is measured, of each channel that stands for itself.
+    range, that is measured, of each channel that stands for itself. Where `coarse` is set, noise
+    coarser than pixels is taken away too.
     """
     if len(found := parts(picture, span)) > 1:
         share = advance and (lambda n: advance(n / len(found)))
         restored = [
-            restore_picture(model, part, own, share, keep_means)[..., :1] for part, own in found
+            restore_picture(model, part, own, share, keep_means, coarse)[..., :1]
+            for part, own in found
         ]
         return np.concatenate((*restored, picture.pixels[..., len(found) :]), axis=2)
     ((_, span),) = found
@@ -296,7 +303,64 @@ def restore_picture(
         nodata=picture.nodata,
         hidden=picture.hidden,
     )
+    if coarse:
+        unseen = ranges.unseen(color, span, picture.nodata)
+        if picture.hidden is not None:
+            unseen |= picture.hidden[..., None]
+        restored = restore_at_half_size(model, color, restored, span, unseen, keep_means)
     return picture.with_color(restored.astype(color.dtype, copy=False))
+
+
+def restore_at_half_size(
+    model,
+    image: np.ndarray,
+    restored: np.ndarray,
+    span: Range | None,
+    unseen: np.ndarray,
+    keep_means: bool,
+) -> np.ndarray:
+    """Take coarse noise away too, such as film's grain, of which a network knows little.
+
+    Means of 2x2 pixels go through the network, in which such noise is as fine as it knows it. By
+    what they come out otherwise than those of `restored`, that is changed, but for local means.
+
+    Parameters
+    ----------
+    image, restored : (height, width, channels)
+        Noisy and restored, of one type.
+    span, keep_means
+        As for `tiles.restore`.
+    unseen : bool (height, width, channels)
+        What stays as it is.
+    """
+    from scipy.ndimage import gaussian_filter, zoom
+
+    seen = [ranges.fill(a, unseen) if unseen.any() else a for a in (image, restored)]
+    noisy, fine = (_halved(a, span) for a in seen)
+    change = restore(model, noisy, span=(0.0, 1.0), keep_means=keep_means) - fine
+    window = SIGMA * BLOCK / 2
+    change -= gaussian_filter(change, (window, window, 0), mode="nearest")
+    result = np.empty_like(restored)
+    for k in range(image.shape[2]):  # in the memory of a channel
+        added = zoom(change[..., k], 2, order=1, mode="nearest", grid_mode=True)
+        for start in range(0, len(image), STRIP):
+            place = np.s_[start : start + STRIP, :, k]
+            values = ranges.to_network(restored[place], span)
+            values += added[start : start + len(values), : values.shape[1]]
+            values = ranges.from_network(values, restored[place], span)
+            result[place] = np.where(unseen[place], image[place], values)
+    return result
+
+
+def _halved(image: np.ndarray, span: Range | None) -> np.ndarray:
+    """Return means of 2x2 pixels of an image of any type, as a network sees them: float32."""
+    width, channels = image.shape[1:]
+    half = []
+    for start in range(0, len(image), STRIP):
+        strip = ranges.to_network(image[start : start + STRIP], span)
+        strip = np.pad(strip, ((0, len(strip) % 2), (0, width % 2), (0, 0)), mode="edge")
+        half.append(strip.reshape(len(strip) // 2, 2, -1, 2, channels).mean(axis=(1, 3)))
+    return np.concatenate(half)
 
 
 def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:

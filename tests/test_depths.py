@@ -245,6 +245,36 @@ def restored(network, pixels, span=None):
     return restore_picture(network, picture, span or ranges.measure([pixels]))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_grain_coarser_than_pixels_is_taken_away_at_half_size_too(dtype):
+    """In a picture of odd sides; what is missing or a hot pixel stays, and so do local means."""
+    import infer
+
+    grey = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras")
+    rng = np.random.default_rng(0)
+    clean = gaussian_filter(dead_leaves(rng, size=201)[:, :187, :1] / 2.0 + 60, (1, 1, 0))
+    grain = gaussian_filter(rng.normal(size=clean.shape), (1.2, 1.2, 0))
+    noisy = clean + grain / grain.std() * 12
+    scale, span = {"uint8": (1, None), "uint16": (16, (0, 4080)), "float32": (1e-3, (0, 0.255))}[
+        dtype
+    ]
+    pixels = noisy * scale
+    pixels = np.rint(pixels.clip(0)).astype(dtype) if dtype[0] == "u" else np.float32(pixels)
+    if span:
+        pixels[50, 60] = pixels.dtype.type(40_000 * min(scale, 1))
+    nodata = None if dtype == "uint8" else float(pixels[0, 0, 0])
+    picture = Picture(Path(), pixels, 1, nodata)
+    once, twice = (restore_picture(grey, picture, span, coarse=coarse) for coarse in (False, True))
+    assert (twice.dtype, twice.shape) == (pixels.dtype, pixels.shape)
+    kept = pixels == nodata
+    kept[50, 60] = bool(span)
+    assert (twice[kept] == pixels[kept]).all()
+    before, after = (np.mean((image / scale - clean)[~kept] ** 2) for image in (once, twice))
+    assert after < 0.9 * before
+    change = np.where(kept, 0, twice.astype(float) - once) / scale
+    assert np.abs(gaussian_filter(change, (16, 16, 0))).max() < 1.5
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
 def test_a_hot_pixel_changes_nothing_around_it(network, dtype):
     pixels = np.full((64, 64), 300, dtype)
