@@ -181,8 +181,8 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list
         )
     if pattern:
         notes.append(
-            "what was taken away is a fine pattern in part, not noise: demosaic raw "
-            "files first, compare text, and leave screened or dithered pictures as they are"
+            "what was taken away is a fine pattern in part, not noise: demosaic raw files first, "
+            "look closely at text, and leave screened or dithered pictures as they are"
         )
     if file.planes:
         notes.append(

@@ -740,6 +740,7 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
     monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: (trained, trained))
     arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
     arguments |= {"overwrite": False, "compare": False, "amount": 1, "ensemble": False}
+    arguments |= {"coarse": False}
     arguments |= {"filter": "single", "dataset": None, "models": []}
     import rich.progress  # noqa: F401, lest its import is counted
 
