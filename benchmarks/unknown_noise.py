@@ -2,6 +2,7 @@
 
     python benchmarks/unknown_noise.py                    gaussian-bsds300 and the camera's two
     python benchmarks/unknown_noise.py captured-scenes --csv FILE
+    python benchmarks/unknown_noise.py --coarse           as by infer.py --coarse
 
 On every tenth of BSDS300's test pictures, saved with 8 bits as photos are. White noise has
 sigma 25, on the mosaic too; the truth of a mosaic is the clean picture, demosaiced likewise. The
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -42,6 +44,12 @@ FLAT = (0.1, 0.3, 0.5, 0.7, 0.9)
 def white(image: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) -> np.ndarray:
     """Add noise to an image in [0, 1]."""
     return image + rng.standard_normal(image.shape, np.float32) * np.float32(sigma / 255)
+
+
+def grain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise as of scanned film, smoothed by a Gaussian of one pixel."""
+    noise = gaussian_filter(rng.standard_normal(image.shape, np.float32), (1, 1, 0))
+    return image + noise / noise.std() * np.float32(SIGMA / 255)
 
 
 def sensor(image, rng, a: float, b: float) -> np.ndarray:
@@ -70,13 +78,15 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
     "sensor, variance 0.01 x + 0.02^2": (np.asarray, partial(sensor, a=0.01, b=0.02**2)),
     "sensor, variance 0.04 x + 0.01^2": (np.asarray, partial(sensor, a=0.04, b=0.01**2)),
     "white, on a grey picture": (as_grey, white),
+    "grain": (np.asarray, grain),
+    "grain, on a grey picture": (as_grey, grain),
     "white, then JPEG quality 90": (np.asarray, lambda x, rng: jpeg(white(x, rng))),
     "white, on a mosaic": (bayer, lambda x, rng: bayer(white(x, rng))),
     "white, on a mosaic, then JPEG": (bayer, lambda x, rng: jpeg(bayer(white(x, rng)))),
 }
 
 
-def expect(model) -> dict[str, np.ndarray]:
+def expect(model, coarse: bool) -> dict[str, np.ndarray]:
     """Return (PSNR before, PSNR after) of each kind of noise, and of none."""
     grey = model.output_shape[-1] == 1
     kinds = {name: kind for name, kind in KINDS.items() if kind[0] is as_grey or not grey}
@@ -89,16 +99,19 @@ def expect(model) -> dict[str, np.ndarray]:
                 # The mosaic is that of the noisy scene, not of the demosaiced one.
                 corrupt(original if prepare is bayer else image, np.random.default_rng(index))
             )
-            rows[name].append(before_and_after(model, noisy, to_8bit(image)))
+            rows[name].append(before_and_after(model, noisy, to_8bit(image), coarse))
     for path in scored_paths("kodak"):
         image = images.luminance(read_rgb(path)) if grey else read_rgb(path)
-        rows["none"].append(before_and_after(model, image, image))
+        rows["none"].append(before_and_after(model, image, image, coarse))
     return {name: np.mean(values, axis=0) for name, values in rows.items()}
 
 
-def before_and_after(model, noisy: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+def before_and_after(
+    model, noisy: np.ndarray, true: np.ndarray, coarse: bool
+) -> tuple[float, float]:
     picture = Picture(Path(), noisy, noisy.shape[2])
-    return metrics.psnr(noisy, true), metrics.psnr(restore_picture(model, picture), true)
+    restored = restore_picture(model, picture, coarse=coarse)
+    return metrics.psnr(noisy, true), metrics.psnr(restored, true)
 
 
 def flat_error(model) -> float:
@@ -115,13 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = ["gaussian-bsds300", "camera-bsds300", "camera-bsds300-grey"]
     parser.add_argument("names", nargs="*", default=names, help="of networks")
+    parser.add_argument("--coarse", action="store_true", help="as by infer.py --coarse")
     parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
     models = {}
     for name in args.names:
         (trained,) = find_models(*name.split("-", 1))
         models[name] = infer.load_model(trained.path)
-    found = [expect(model) for model in models.values()]
+    found = [expect(model, args.coarse) for model in models.values()]
     table = [("noise", "noisy", *models)]
     noisy = {kind: before for rows in reversed(found) for kind, (before, _) in rows.items()}
     for kind in (kind for kind in (*KINDS, "none") if kind in noisy):
