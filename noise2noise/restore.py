@@ -35,7 +35,7 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
-            inside = [path for path in _below(given) if not _is_hidden(path.relative_to(given))]
+            inside = _below(given)
             if given.resolve() in resolved.parents:
                 outside = [path for path in inside if resolved not in path.resolve().parents]
                 if len(outside) < len(inside):
@@ -72,24 +72,20 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted; linked ones too, each folder once."""
+    """Return the files below a folder, sorted; linked ones too, each folder once, none hidden."""
     files, seen = [], set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
         if (real := os.path.realpath(root)) in seen:
             folders.clear()
             continue
         seen.add(real)
-        files += [Path(root, name) for name in names]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(files)
 
 
 def _fail(error: OSError):
     raise error
-
-
-def _is_hidden(path: Path) -> bool:
-    """Whether the name of a relative path, or of a folder that it runs through, has a dot first."""
-    return any(part.startswith(".") for part in path.parts)
 
 
 def restore_file(

@@ -408,7 +408,8 @@ def test_linked_folders_are_searched_once(project, tmp_path):
     (tmp_path / "in/sub").mkdir(parents=True)
     (tmp_path / "other").mkdir()
     KINDS["rgb8.png"][0](tmp_path / "other/a.png")
-    (tmp_path / "in/linked").symlink_to(tmp_path / "other")
+    for name in ("linked", *(f".hidden{n}" for n in range(5))):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "other")
     (tmp_path / "in/sub/round").symlink_to(tmp_path / "in")
     done = call_script(
         *(project / "infer.py", "gaussian", "small", "--restore", tmp_path / "in"),
