@@ -27,11 +27,11 @@ def run_main(main: Callable[[], int | None]) -> None:
     `InputError` becomes one line and exit code 2, Ctrl-C exit code 130; a bug keeps its
     traceback.
     """
-    if sys.stdout is None:  # `>&-`, and what is started without
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # `>&-`, `2>&-`, and what is started without
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
         with contextlib.suppress(AttributeError):  # a test's
-            stream.reconfigure(errors="backslashreplace")  # of names that are not UTF-8
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # of names that aren't UTF-8
     try:
         code = main()
     except InputError as error:

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, call_script, one_error_line
+from conftest import REPOSITORY, call_script, one_error_line, write_png16
 from PIL import Image
 from skimage.data import astronaut
 
@@ -90,15 +90,16 @@ def test_any_size_is_restored(size):
     assert restore(build_unet(), image).shape == image.shape
 
 
-def test_nobody_may_be_listening(project, pictures, tmp_path):
-    """As of what is started without standard output."""
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_nobody_may_be_listening(project, tmp_path, closed):
+    """As of what is started without standard output, or errors."""
+    write_png16(tmp_path / "a.png", np.full((32, 32, 3), 40_000, np.uint16))
     command = [sys.executable, REPOSITORY / "infer.py", "gaussian", "small"]
-    command += ["--models", project / "runs", "--restore", pictures, "--output", tmp_path / "out"]
-    done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True
-    )
+    command += ["--models", project / "runs", "--restore", tmp_path / "a.png"]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "--output", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list((tmp_path / "out").iterdir())) == len(list(pictures.iterdir()))
+    assert (tmp_path / "out/a.png").exists()
 
 
 @pytest.mark.parametrize("option", ["--models", "--score", "--restore"])
