@@ -124,9 +124,9 @@ def parse_arguments() -> argparse.Namespace:
     if args.strength is not None:
         if args.filter not in FILTERS:
             parser.error("--strength is one filter's: name it, as in infer.py gaussian")
-        below = 1 if FILTERS[args.filter].symbol == "p" else np.inf
+        below = 1 if FILTERS[args.filter].symbol == "p" else 1e6
         if not 0 < args.strength < below:
-            parser.error(f"--strength must be above 0{' and below 1' * (below == 1)}")
+            parser.error(f"--strength must be above 0 and below {below:g}")
     if args.restore and not args.output:
         parser.error("--restore needs --output DIR, where the restored files go")
     args.output = args.output or runs.RUNS
