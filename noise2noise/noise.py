@@ -74,12 +74,6 @@ def _differences(image: np.ndarray) -> np.ndarray:
     return np.diff(np.diff(image, axis=0), axis=1)
 
 
-def _means_of_parts(values: np.ndarray) -> np.ndarray:
-    rows, columns = (max(1, n // PATCH) for n in values.shape)
-    parts = values[: rows * PATCH, : columns * PATCH]
-    return parts.reshape(rows, -1, columns, parts.shape[1] // columns).mean(axis=(1, 3)).ravel()
-
-
 def noise_variance(image: np.ndarray) -> float:
     """Return the mean variance of an image's noise, and of details as fine.
 
@@ -97,7 +91,7 @@ def shared_noise(first: np.ndarray, other: np.ndarray) -> float:
     mean of it and three others 0.31 and more, noise half of which is the same 0.32 and more.
     """
     a, b = (_differences(image.mean(2)) for image in (first, other))
-    powers = np.stack([_means_of_parts(product) for product in (a * a, b * b, a * b)])
+    powers = np.stack([_blocks(ab, PATCH).mean(axis=(1, 2)) for ab in (a * a, b * b, a * b)])
     powers = powers[:, powers[:2].min(axis=0) > 0]  # not where all is black
     share, least = FLATTEST
     count = max(least, int(share * powers.shape[1]))
