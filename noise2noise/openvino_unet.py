@@ -125,29 +125,22 @@ class OpenVinoUNet:
 
     def __init__(self, weights: dict[str, list[np.ndarray]], precision: str):
         self.output_shape = None, None, None, len(weights["dec_conv1c"][1])
-        self._weights, self._precision = weights, precision
-        self._compile(MAX_TILE)
+        options = {"PERFORMANCE_HINT": "LATENCY"}  # all cores that the process has, at one tile
+        if precision == "float32":
+            options["INFERENCE_PRECISION_HINT"] = "f32"
+        compiled = _openvino().compile_model(build(weights), "CPU", options)
+        self._request = compiled.create_infer_request()
 
     def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
         """Restore float32 (1, height, width, n) to (1, height, width, m)."""
-        if max(x.shape[1:3]) > self._largest:
-            self._compile(max(x.shape[1:3]))
         return self._request.infer([x], share_inputs=True)[0]
 
-    def _compile(self, largest: int) -> None:
-        """Compile for sides up to `largest`: without a limit it would be a sixth slower."""
-        options = {"PERFORMANCE_HINT": "LATENCY"}  # all cores that the process has, at one tile
-        if self._precision == "float32":
-            options["INFERENCE_PRECISION_HINT"] = "f32"
-        model = build(self._weights, largest)
-        self._request = _openvino().compile_model(model, "CPU", options).create_infer_request()
-        self._largest = largest
 
-
-def build(weights: dict[str, list[np.ndarray]], largest: int):
+def build(weights: dict[str, list[np.ndarray]]):
     """Return the openvino.Model of Table 1, fused as `fused.fuse` does.
 
-    float32 (1, height, width, n) to (1, height, width, m), for sides of 32 to `largest`.
+    float32 (1, height, width, n) to (1, height, width, m), for sides of 32 to `MAX_TILE`: without
+    a limit it would be a sixth slower.
     """
     from openvino import Dimension, Model
     from openvino import opset13 as ops
@@ -173,7 +166,7 @@ def build(weights: dict[str, list[np.ndarray]], largest: int):
     def conv(x, name):
         return ops.prelu(biased(convolution(x, weights[name][0]), name), slope)
 
-    side = Dimension(SIZE_MULTIPLE, largest)
+    side = Dimension(SIZE_MULTIPLE, MAX_TILE)
     image = ops.parameter([1, side, side, weights["enc_conv0"][0].shape[2]], np.float32)
     x = ops.transpose(image, [0, 3, 1, 2])
     skips = [x]
