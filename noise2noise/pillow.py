@@ -120,7 +120,8 @@ class PillowFile(PictureFile):
         options = self._options(pixels.shape[2])
         encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing
         with encoding(self.path):
-            Image.fromarray(_squeezed(pixels)).save(encoded, self.format, **options)
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+            image.save(encoded, self.format, **options)
         target.write_bytes(encoded.getbuffer())
 
     def _note_what_is_lost(self) -> None:
@@ -230,7 +231,3 @@ def _avif_kind(path: Path) -> tuple[int, str]:
     flags = configuration[2] if len(configuration) > 2 else 0x0C
     depth = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
     return depth, {0x00: "4:4:4", 0x08: "4:2:2"}.get(flags & 0x0C, "4:2:0")
-
-
-def _squeezed(pixels: np.ndarray) -> np.ndarray:
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
