@@ -189,7 +189,10 @@ def decoding(path: Path) -> Iterator[None]:
             f"{path} has more than {MAX_PIXELS:,} pixels, too many: cut it up"
         ) from None
     except DECODE_ERRORS as error:
-        raise unreadable(path, error) from None
+        reason = _reason(error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
+        raise InputError(
+            f"{path} cannot be read as a picture ({reason}): mend or remove it"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -207,9 +210,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, LookupError) or not str(error):  # which says what was looked up only
         return f"{type(error).__name__} {error}".strip()
     return str(error).splitlines()[0]
-
-
-def unreadable(path: Path, error: BaseException) -> InputError:
-    """Return the one line for what a library raised on a file."""
-    reason = _reason(error).replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", "")
-    return InputError(f"{path} cannot be read as a picture ({reason}): mend or remove it")
