@@ -118,6 +118,8 @@ class Run:
         self._load()
         if not was_trained(folder):
             earlier = None  # nothing was trained yet: what failed may be given otherwise
+        elif earlier is None:
+            raise InputError(f"{folder / SETTINGS} is gone: --fresh keeps the folder aside")
         if earlier is not None:
             there = earlier["settings"]
             # Other exposures may have another range: then it is they that are named.

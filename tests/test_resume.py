@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, SMALL, call_script, one_error_line, run_script, weights_bytes
 
+from noise2noise.errors import InputError
 from noise2noise.files import PART
 from noise2noise.runs import (
     CHECKPOINT,
@@ -102,6 +103,16 @@ def test_the_checkpoint_before_stays_and_the_newest_is_gone_on_from(tmp_path):
     (tmp_path / CHECKPOINT).rename(tmp_path / NEW)  # killed before it had its other name
     (tmp_path / PREVIOUS).rename(tmp_path / CHECKPOINT)
     assert ReadOnlyRun(tmp_path, settings).step == 2
+
+
+def test_a_run_whose_settings_are_gone_does_not_go_on_with_others(tmp_path):
+    settings = {"dataset": "a", "epochs": 3, "filter": "gaussian"}
+    run = Run(tmp_path, settings, "", {})
+    run.save({"weights/0": np.float32([1])}, 0, 1)
+    run._lock.release()
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(InputError, match=r"settings\.json is gone: --fresh"):
+        Run(tmp_path, settings | {"seed": 1}, "", {})
 
 
 @pytest.mark.slow
