@@ -59,7 +59,7 @@ def find_models(
     for folder in folders:
         if folder not in (PRETRAINED, runs.RUNS) and not folder.exists():
             raise InputError(f"{folder} does not exist: name a folder of models with --models")
-        paths = [*folder.glob("*.keras"), *folder.glob(f"*/{runs.MODEL}")]
+        paths = [*folder.glob("[!.]*.keras"), *folder.glob(f"[!.]*/{runs.MODEL}")]
         for path in [folder] if folder.is_file() else paths:
             name = path.resolve().parent.name if path.name == runs.MODEL else path.stem
             files[name] = path

@@ -166,6 +166,7 @@ def test_a_model_is_found_by_its_run_its_file_and_what_it_was_trained_on(trained
     picture.touch()
     for name in ("gaussian-cell", "cell"):
         shutil.copytree(trained, tmp_path / name)
+    shutil.copy(trained / "model.keras", tmp_path / ".part-1-gaussian-cell.keras")  # a killed one's
     for where in (tmp_path, tmp_path / "gaussian-cell", tmp_path / "gaussian-cell/model.keras"):
         (found,) = find_models("gaussian", str(picture), folders=[where])
         assert found.name == "gaussian-cell"
