@@ -156,6 +156,9 @@ def load_model(path: Path, precision: str = "float32"):
 
 def load(trained: Trained, ensemble: bool, precision: str = "float32"):
     """Load a trained network; as an `Ensemble`, unless its noise looks otherwise when turned."""
+    shipped = PRETRAINED / f"{trained.name}.keras"
+    if shipped.exists() and not shipped.samefile(trained.path):
+        print(f"{trained.name} is {trained.path}; --models pretrained takes the shipped one")
     model = load_model(trained.path, precision)
     return Ensemble(model) if ensemble and not trained.oriented else model
 
@@ -282,6 +285,8 @@ def restore_files(args: argparse.Namespace) -> int:
         remove_parts(folder)
     failed, models, hints = 0, {}, set()
     figures = args.output / "compare" if args.compare else None
+    if taken := [target for target in targets if figures in target.parents]:
+        raise InputError(f"{taken[0]} would be among the figures of --compare: restore it apart")
     console = Console(stderr=True)
     options = {"disable": not console.is_interactive, "redirect_stdout": sys.stdout.isatty()}
     with Progress(console=console, **options) as progress:

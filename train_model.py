@@ -87,7 +87,10 @@ def main() -> int:
     processes = backend.join_processes()
     start = load_unet(args.start_from) if args.start_from else None
     if start and start.output_shape[-1] < args.channels:
-        raise InputError(f"{args.start_from} is for grey pictures, and these are in colour")
+        raise InputError(
+            f"{args.start_from} is for grey pictures, and these files have three channels: start "
+            "from a network for colours, or save them with one channel"
+        )
     # Before --fresh renames the folder that it may be in.
     args.start_sha256 = args.start_from and sha256(args.start_from)
     args.trained_before = runs.read_training(args.start_from) if args.start_from else {}

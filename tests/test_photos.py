@@ -390,6 +390,14 @@ def test_an_input_is_never_overwritten(project, tmp_path):
     )
     assert "a.png would be overwritten" in one_error_line(done)
     assert (tmp_path / "a.png").read_bytes() == before
+    (tmp_path / "compare").mkdir()
+    KINDS["rgb8.png"][0](tmp_path / "compare/a.png")  # what an earlier --compare made
+    done = call_script(
+        *(project / "infer.py", "gaussian", "small", "--restore", tmp_path),
+        *("--output", tmp_path.with_name("other"), "--compare"),
+        check=2,
+    )
+    assert "compare/a.png would be among the figures of --compare" in one_error_line(done)
 
 
 def test_no_other_input_is_overwritten_either(project, tmp_path):
@@ -599,6 +607,8 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
     assert "equal.png is grey, and no network is named: camera-bsds300-grey" in done.stdout
     assert "rgb8.png is in colour, and no network is named: camera-bsds300 r" in done.stdout
     assert done.stdout.count("no network is named") == 2
+    hiding = camera_networks / "camera-bsds300.keras"
+    assert f"camera-bsds300 is {hiding}; --models pretrained takes the shipped one" in done.stdout
     assert "restored 5 of 5 pictures with camera-bsds300 and camera-bsds300-grey" in done.stdout
     for path in (tmp_path / "out").iterdir():
         pixels = images.read_picture(path).pixels
@@ -614,6 +624,7 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
     done = call_script(*command[:1], "gaussian", *command[1:], "--output", tmp_path / "named")
     assert "grey, and gaussian-small, trained on colour only, does little" in done.stdout
     assert "pictures with gaussian-small, into" in done.stdout
+    assert "shipped" not in done.stdout
 
 
 def test_grey_pictures_do_without_a_network_of_their_own(camera_networks, tmp_path):
