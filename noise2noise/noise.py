@@ -8,6 +8,7 @@ import numpy as np
 
 PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
+MOST_FLAT = 0.05  # the share that may be taken: more are not flat
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
@@ -86,16 +87,18 @@ def shared_noise(first: np.ndarray, other: np.ndarray) -> float:
     """Return the correlation of two aligned exposures' noise, about 0 where it is independent.
 
     It is measured where there is least besides, since details have a correlation of 1; NaN where
-    the noise is weaker than `WEAK`. On Kodak's and BSDS300's pictures independent noise has 0.21
-    at most, a picture and what JPEG of quality 90 makes of it 0.42 and more, an exposure and the
-    mean of it and three others 0.31 and more, noise half of which is the same 0.32 and more.
+    the noise is weaker than `WEAK`, or less than some 230x230 pixels have not enough that is
+    flat (independent noise in cut-outs of 160x160 has up to 0.54, of 64x64 0.82). On Kodak's and
+    BSDS300's pictures independent noise has 0.21 at most, a picture and what JPEG of quality 90
+    makes of it 0.42 and more, an exposure and the mean of it and three others 0.31 and more, noise
+    half of which is the same 0.32 and more.
     """
     a, b = (_differences(image.mean(2)) for image in (first, other))
     powers = np.stack([_blocks(ab, PATCH).mean(axis=(1, 2)) for ab in (a * a, b * b, a * b)])
     powers = powers[:, powers[:2].min(axis=0) > 0]  # not where all is black
     share, least = FLATTEST
     count = max(least, int(share * powers.shape[1]))
-    if powers.shape[1] < count:
+    if count > MOST_FLAT * powers.shape[1]:
         return np.nan
     flattest = np.argsort(powers[0] + powers[1])[:count]
     of_first, of_other, common = powers[:, flattest].mean(axis=1)
