@@ -1,1 +1,1 @@
-"""What the scripts at the top share, a room for each purpose: see the README's map."""
+"""What the scripts at the top share, a module for each purpose: see the README's map."""

@@ -1,6 +1,6 @@
 """Pictures from files: found, decoded to 8-bit RGB to train on, or with all that they hold.
 
-`FORMATS` says which room reads and writes what.
+`FORMATS` says which module reads and writes what.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What a picture is, and an open file of pictures: what the rooms for its kinds have in common.
+"""What a picture is, and an open file of pictures: what the modules for its kinds have in common.
 
 A picture is what a person has, a file or a page of one; an image is its array.
 """

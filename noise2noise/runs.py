@@ -113,7 +113,7 @@ class Run:
         self.device = device
         make_folder(folder)
         self._lock = _lock(folder)
-        remove_parts(folder, 0)  # which the lock says
+        remove_parts(folder, 0)  # nobody else writes here, as the lock says
         earlier = read_settings(folder)
         self._load()
         if not was_trained(folder):

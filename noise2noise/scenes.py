@@ -122,8 +122,12 @@ def find_scenes(folder: Path) -> list[Scene]:
             f"{folder} holds a/, b/ and {', '.join(sorted(set(names) - {'a', 'b'}))}/: move "
             "what is no scene elsewhere, or give every scene a sub-folder of its own"
         )
-    paired = names == ["a", "b"]
-    scenes = _pairs(*subfolders) if paired else _stacks_and_folders(folder, subfolders)
+    inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
+    if names == ["a", "b"]:
+        scenes = _pairs(*subfolders)
+        _say_left_out(inside)
+    else:
+        scenes = _stacks_and_folders(folder, subfolders, inside)
     for scene in scenes:
         if len(scene.exposures) < 2:
             raise InputError(
@@ -160,24 +164,23 @@ def _pairs(first: Path, second: Path) -> list[Scene]:
     return scenes
 
 
-def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
+def _stacks_and_folders(folder: Path, subfolders: list[Path], inside: list[Path]) -> list[Scene]:
     """Return a scene for each stack in a folder, and for each sub-folder of exposures.
 
-    Where there is neither, the folder's own pictures are one scene.
+    Where there is neither, the folder's own pictures, those of `inside`, are one scene.
     """
     pictured = []
     for sub in subfolders:
-        inner = [path.name for path in sub.iterdir() if path.is_dir()]
+        inner = any(path.is_dir() for path in sub.glob("[!.]*"))
         if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
             raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
         if any(path.suffix.lower() in SUFFIXES for path in sub.glob("[!.]*")):
             pictured.append(sub)
         else:
             print(f"{sub} holds no picture and is left out")
-    inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
-    inside = {path: find_exposures(path) for path in sorted(inside)}
-    scenes = [Scene(path.name, pages) for path, pages in inside.items() if len(pages) > 1]
-    alone = by_number([path for path, pages in inside.items() if len(pages) == 1])
+    pages = {path: find_exposures(path) for path in sorted(inside)}
+    scenes = [Scene(path.name, found) for path, found in pages.items() if len(found) > 1]
+    alone = by_number([path for path, found in pages.items() if len(found) == 1])
     if alone and not scenes and len(pictured) == 1:  # a burst and what was restored of it, say
         raise InputError(
             f"{folder} holds {len(alone)} pictures and {pictured[0].name}/ others: move what are "
@@ -188,12 +191,16 @@ def _stacks_and_folders(folder: Path, subfolders: list[Path]) -> list[Scene]:
             f"the pictures of {folder}, {len(alone)} in all, are taken for exposures of one scene "
             "(give each of several a sub-folder; single exposures: train_model.py single)"
         )
-        return [Scene(folder.resolve().name, tuple(inside[path][0] for path in alone))]
-    if alone:
-        print(f"{alone[0]} is in no scene's folder and left out ({len(alone)} files are)")
+        return [Scene(folder.resolve().name, tuple(pages[path][0] for path in alone))]
+    _say_left_out(alone)
     return scenes + [
         Scene(sub.name, find_exposures(*by_number(find_pictures(sub)))) for sub in pictured
     ]
+
+
+def _say_left_out(paths: list[Path]) -> None:
+    if paths:
+        print(f"{min(paths)} is in no scene's folder and left out ({len(paths)} in all)")
 
 
 def _halves(scene: Scene, source: Path) -> list[Scene]:

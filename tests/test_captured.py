@@ -92,7 +92,7 @@ def test_a_stack_is_opened_once_for_all_its_pages(tmp_path, monkeypatch):
     assert len(opened) <= 3
 
 
-def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path):
+def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path, capsys):
     for side, exposure in (("a", "0.png"), ("b", "1.png")):
         for scene in range(3):
             target = tmp_path / "pairs" / side / f"{scene}.png"
@@ -100,13 +100,17 @@ def test_two_folders_a_and_b_are_scenes_by_name(folder, tmp_path):
             shutil.copy(folder / f"scene{scene}" / exposure, target)
     scenes = find_scenes(tmp_path / "pairs")
     assert [s.name for s in scenes] == ["0.png", "1.png", "2.png"]
+    assert "left out" not in capsys.readouterr().out
+    shutil.copy(folder / "scene0/0.png", tmp_path / "pairs")
+    assert find_scenes(tmp_path / "pairs") == scenes
+    assert "0.png is in no scene's folder and left out (1 in all)" in capsys.readouterr().out
     (tmp_path / "pairs/b/1.png").unlink()
     with pytest.raises(InputError, match=r"1\.png is in one of them only"):
         find_scenes(tmp_path / "pairs")
 
 
 def test_stray_folders_are_said(folder, capsys):
-    (folder / "empty").mkdir()
+    (folder / "empty/.git").mkdir(parents=True)
     assert len(find_scenes(folder)) == 3
     assert "empty holds no picture and is left out" in capsys.readouterr().out
     (folder / "day/scene").mkdir(parents=True)
