@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
 }
 
 
-def expect(model, coarse: bool) -> dict[str, np.ndarray]:
+def expect(model, coarse: bool = False) -> dict[str, np.ndarray]:
     """Return (PSNR before, PSNR after) of each kind of noise, and of none."""
     grey = model.output_shape[-1] == 1
     kinds = {name: kind for name, kind in KINDS.items() if kind[0] is as_grey or not grey}
