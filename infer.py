@@ -199,6 +199,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
     """Score every model on every dataset: a table on screen, scores.csv and scores.md."""
     sets = {dataset: scored_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     for path in (path for paths in sets.values() for path in paths):
@@ -213,7 +214,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 values = []
                 number = trained.filter.test if args.strength is None else args.strength
                 strength = f"{trained.filter.symbol} = {number:g}"
-                task = progress.add_task(f"{trained.name} on {dataset}", total=len(paths))
+                task = progress.add_task(escape(f"{trained.name} on {dataset}"), total=len(paths))
                 for index, path in enumerate(paths):
                     clean = read_rgb(path)
                     clean = images.luminance(clean) if model.output_shape[-1] == 1 else clean

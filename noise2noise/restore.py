@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 
 from noise2noise import images, ranges
 from noise2noise.errors import InputError
@@ -128,7 +129,7 @@ def restore_file(
         said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
-    tiles = progress.add_task(f"{file.path.name}{stack}", total=sum(w * h for w, h in sizes))
+    tiles = progress.add_task(escape(file.path.name) + stack, total=sum(w * h for w, h in sizes))
     missing, outside, beyond, pattern = 0, 0, False, False
 
     def restored_pages():
