@@ -35,8 +35,9 @@ SHA256 = "44584b06a9d2f22028d345f087f99d2428a5b6c410e8bede069770a60a8a24ef"
 def contents_sha256(folder: Path) -> str:
     """SHA-256 over the names and bytes of all JPEGs in `folder`/images/{train,test}."""
     digest = hashlib.sha256()
-    for name in sorted(p.relative_to(folder).as_posix() for p in folder.glob("images/t*/*.jpg")):
-        digest.update(os.fsencode(f"BSDS300/{name}") + b"\0" + (folder / name).read_bytes())
+    for path in sorted(folder.glob("images/t*/[!.]*.jpg")):
+        name = path.relative_to(folder).as_posix()
+        digest.update(os.fsencode(f"BSDS300/{name}") + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
