@@ -57,7 +57,7 @@ def find_models(
     """
     files = {}
     for folder in folders:
-        if folder.resolve() not in (PRETRAINED, runs.RUNS) and not folder.exists():
+        if folder.absolute() not in (PRETRAINED, runs.RUNS) and not folder.exists():
             raise InputError(f"{folder} does not exist: name a folder of models with --models")
         paths = [*folder.glob("[!.]*.keras"), *folder.glob(f"[!.]*/{runs.MODEL}")]
         for path in [folder] if folder.is_file() else paths:
