@@ -37,8 +37,9 @@ class NoisyDataset(keras.utils.PyDataset):
     """Batches of random crops, corrupted twice: `(input, target)`, float32, channels last.
 
     Where the filter drops pixels, a batch is `(input, target, weight)`, with weight
-    (batch, height, width) 1 where the target says something, 0 where it does not. The crops
-    and their noise are those of `pairs.NoisyPairs`, a function of seed and batch alone.
+    (batch, height, width) 1 where the target says something, 0 where it does not; a camera's has
+    one too (`pairs.CameraPairs`). The crops and their noise are those of `pairs.NoisyPairs`, a
+    function of seed and batch alone.
 
     `dataset[i]` is batch `i % steps` of epoch `i // steps`, for any i: Keras sees a stream
     without end, which it can prefetch across the ends of epochs, and wants

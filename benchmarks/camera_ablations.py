@@ -59,6 +59,8 @@ VARIANTS: dict[str, dict[str, Callable]] = {  # name: what stands for functions 
     "no JPEG": without(quality=0),
     "no smoothing": without(blur=0.0, chroma_blur=0),
     "no sharpening": without(sharpening=0.0),
+    "no grain": without(grain=0.0),
+    "no rows": without(rows=0.0, columns=0.0),
     "no scaling": without(scale=1.0),
     "inputs always clipped": without(clipped=True),
 }

@@ -52,6 +52,9 @@ class Camera:
     chroma_blur: int = 0  # pixels of a box that in-camera denoising smooths colour with
     blur: float = 0.0  # pixels: sigma of the Gaussian that it smooths everything with
     sharpening: float = 0.0  # amount of an unsharp mask
+    grain: float = 0.0  # pixels: sigma of the Gaussian that smooths the noise, as film has it
+    rows: float = 0.0  # noise that a whole row shares, in parts of what each pixel has
+    columns: float = 0.0  # the same of columns
     scale: float = 1.0  # of the delivered picture
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
@@ -91,6 +94,10 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
         }
     if draw["grey"]:
         draw["demosaicing"] = ""
+    if not draw["demosaicing"] and rng.random() < (0.25 if grey else 0.4):
+        draw["grain"] = rng.uniform(0.4, 1.6)
+    if rng.random() < 0.1:
+        draw[str(rng.choice(("rows", "columns")))] = rng.random()
     if rng.random() >= share or not draw.get("clipped", True):
         draw["quality"] = 0
     return Camera(**draw)
@@ -147,7 +154,7 @@ def develop(
         image = image**camera.gamma * np.float32(camera.exposure) / gains
     if camera.demosaicing:
         image = mosaic(image, camera.phase)
-    values = rng.standard_normal(image.shape, dtype=np.float32)
+    values = _noise(image.shape, camera, rng)
     image = image + values * np.sqrt(np.float32(noise[0]) * image + np.float32(noise[1]))
     if camera.demosaicing:
         image = demosaic(image, camera.phase, camera.demosaicing)
@@ -156,6 +163,21 @@ def develop(
         image = tone_curve(image, camera)
     image = _finish(image, camera)
     return image.clip(0, 1) if curved else image
+
+
+def _noise(shape: tuple[int, ...], camera: Camera, rng: np.random.Generator) -> np.ndarray:
+    """Return noise of variance 1, and what rows or columns share besides."""
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if camera.grain:
+        from scipy.ndimage import gaussian_filter
+
+        values = gaussian_filter(values, camera.grain, axes=(0, 1))
+        values /= values.std()
+    for axis, share in ((1, camera.rows), (0, camera.columns)):
+        if share:
+            alike = (*shape[:axis], 1, *shape[axis + 1 :])
+            values += np.float32(share) * rng.standard_normal(alike, dtype=np.float32)
+    return values
 
 
 def tone_curve(image: np.ndarray, camera: Camera) -> np.ndarray:

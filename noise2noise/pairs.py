@@ -12,6 +12,7 @@ from noise2noise.filters import Filter
 from noise2noise.ranges import to_network
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
+LITTLE_NOISE = 5 / 255  # standard deviation: a crop with so much counts half as one without
 # Two pixels side by side of a cell of 2 x 2, in order: input and target.
 NEIGHBOURS = np.array([(0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2)])
 
@@ -99,7 +100,7 @@ class NoisyPairs:
 
         float32: input and target (crops, size, size, channels), any value, and where the filter
         drops pixels weight (crops, size, size), 1 where the target says something, 0 where it
-        does not. Raises `InputError` for a picture that cannot be read.
+        does not (a camera's: `CameraPairs`). Raises `InputError` for a picture that cannot be read.
         """
         chosen, streams = self._sample_plan(number)
         size = self.size(number)
@@ -245,12 +246,21 @@ class SinglePairs(NoisyPairs):
 
 
 class CameraPairs(NoisyPairs):
-    """Two exposures of a scene by one simulated camera, another one for each crop."""
+    """Two exposures of a scene by one simulated camera, another one for each crop.
+
+    A crop's weight is one value in (0, 1), the less the more noise it has: what is left of noise
+    grows with it, and without weights strong noise were nearly all that is learned from.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.weighted = True
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         shot = camera.draw_camera(crop_rng, grey=self.channels == 1)
         (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
         noise = camera.draw_noise(shot, input_rng)
         target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
-        pair = camera.two_exposures(scene, size, shot, noise, target_noise, input_rng, target_rng)
-        return *pair, 1
+        shots = camera.two_exposures(scene, size, shot, noise, target_noise, input_rng, target_rng)
+        std = np.sqrt(np.mean((shots[0] - shots[1]) ** 2) / 2)
+        return *shots, LITTLE_NOISE / (std + LITTLE_NOISE)

@@ -24,6 +24,8 @@ CAMERAS = {
     "scaled, colours smoothed": Camera(scale=0.8, chroma_blur=3),
     "white noise": Camera(gamma=1, demosaicing="bilinear"),
     "grey": Camera(grey=True, gamma=1),
+    "grain": Camera(gamma=1, grain=0.8),
+    "rows": Camera(demosaicing="bilinear", rows=0.5),
 }
 
 
@@ -64,6 +66,26 @@ def test_the_sensors_noise_is_what_the_formula_says():
         flat = np.full((200, 200, 3), brightness, np.float32)
         image = develop(flat, shot, (0.01, 0.0004), rng)
         assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
+
+
+def test_grain_is_as_strong_as_other_noise_and_as_coarse_as_asked_for():
+    flat = np.full((400, 400, 3), 0.5, np.float32)
+    image = develop(flat, Camera(gamma=1, grain=1.0), (0.01, 0), np.random.default_rng(0)) - flat
+    assert image.var() == pytest.approx(0.005, rel=1e-3)
+    beside = np.mean(image[1:] * image[:-1]), np.mean(image[:, 1:] * image[:, :-1])
+    expected = np.exp(-1 / 4)  # a Gaussian's correlation with itself, moved by its sigma
+    np.testing.assert_allclose(np.divide(beside, image.var()), expected, rtol=0.02)
+    assert abs(np.corrcoef(image[..., 0].ravel(), image[..., 1].ravel())[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize(("shared", "axis"), [("rows", 1), ("columns", 0)])
+def test_rows_and_columns_share_noise(shared, axis):
+    flat = np.full((400, 400, 3), 0.5, np.float32)
+    shot = Camera(gamma=1, **{shared: 0.6})
+    image = develop(flat, shot, (0, 1e-4), np.random.default_rng(0)) - flat
+    assert image.mean(axis).std() == pytest.approx(0.6 * 0.01, rel=0.05)
+    assert image.std(axis).mean() == pytest.approx(0.01, rel=0.01)
+    assert image.mean(1 - axis).std() < 0.01 / 400**0.5 * 1.2
 
 
 def test_white_balance_amplifies_noise_and_exposure_darkens():
@@ -132,7 +154,7 @@ def pairs(images, **options):
 
 
 def test_inputs_are_as_files_hold_them_and_targets_are_not():
-    inputs, targets = pairs([dead_leaves(np.random.default_rng(k)) for k in range(4)]).make(
+    inputs, targets, _ = pairs([dead_leaves(np.random.default_rng(k)) for k in range(4)]).make(
         0, range(32)
     )
     assert inputs.shape == targets.shape == (32, 64, 64, 3)
@@ -150,6 +172,17 @@ def test_inputs_are_as_files_hold_them_and_targets_are_not():
     np.testing.assert_array_equal(targets[grey], np.repeat(targets[grey][..., :1], 3, -1))
 
 
+def test_the_less_noise_a_crop_has_the_more_it_counts():
+    images = [np.full((128, 128, 3), 128, np.uint8)]
+    for clean in (False, True):
+        inputs, targets, weights = pairs(images, clean_targets=clean).make(0, range(32))
+        assert weights.shape == inputs.shape[:3]
+        np.testing.assert_array_equal(weights, np.repeat(weights[:, :1], 64, 1))
+        std = 255 * np.sqrt(np.mean((inputs - targets) ** 2, axis=(1, 2, 3)) / 2)
+        np.testing.assert_allclose(weights[:, 0, 0], 1 / (1 + std / 5), rtol=1e-5)
+        assert weights.max() > 2 * weights.min()
+
+
 def test_clean_targets_belong_to_the_same_inputs():
     images = [IMAGE] * 2  # smaller than a crop and what is around it, so mirrored
     noisy, clean = (pairs(images, clean_targets=c).make(3, range(8)) for c in (False, True))
@@ -162,7 +195,7 @@ def test_grey_pictures_have_one_channel_and_no_mosaic():
     drawn = [draw_camera(rng, grey=True) for _ in range(200)]
     assert all(shot.grey and not shot.demosaicing for shot in drawn)
     assert {shot.gamma for shot in drawn} == {1, camera.GAMMA}
-    inputs, targets = pairs([luminance(IMAGE)], channels=1).make(0, range(4))
+    inputs, targets, _ = pairs([luminance(IMAGE)], channels=1).make(0, range(4))
     assert inputs.shape == targets.shape == (4, 64, 64, 1)
 
 

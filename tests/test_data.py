@@ -35,9 +35,9 @@ def batches(pictures, filter="gaussian", **options) -> NoisyDataset:
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-def test_a_batch_is_float32_pairs_and_bernoulli_has_weights(pictures, filter):
+def test_a_batch_is_float32_pairs_and_some_have_weights(pictures, filter):
     batch = batches(pictures, filter)[0]
-    assert len(batch) == (3 if filter == "bernoulli" else 2)
+    assert len(batch) == (3 if filter in ("bernoulli", "camera") else 2)
     assert all(array.dtype == np.float32 for array in batch)
     assert [array.shape for array in batch[:2]] == [(4, 32, 32, 3)] * 2
     if filter == "bernoulli":

