@@ -45,6 +45,9 @@ RUNS = {
     "text-bsds300-l1": f"text bsds300 {GPU} 1000 --loss l1",
     "gaussian-bsds300-19200": f"gaussian bsds300 {GPU} 960",
     "gaussian-bsds300-19200-clean": f"gaussian bsds300 {GPU} 960 --clean-targets",
+    # Eight times the crops and larger ones, all that 370 s of an H100 alone gave.
+    "gaussian-bsds300-15520": f"gaussian bsds300 {GPU} 776 --batch 128 --crop 128 "
+    "--large-crops 0.25 --flat-areas 0.125",
 }
 # On CPUs, in steps of 4 crops: the same with Adam, and text.
 ADAM = {filter: f"{filter}-bsds300-adam" for filter in FILTERS} | {"text": "text-bsds300"}
