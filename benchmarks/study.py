@@ -104,17 +104,20 @@ LARGE_CROPS = "--crop 256 --batch 1 --optimizer adam --learning-rate 2e-4 --clip
 # So have larger crops from the beginning, for what is known of grain and weak noise. (At 4e-4 a
 # single step of the grey network's lost it a decibel for some epochs.)
 LARGER = "--crop 128 --steps 250 --large-crops 0.15"
+SKIES = f"{LARGER} --epochs 12 --learning-rate 3e-4 --clip-norm 0.05 --seed 7"
 FURTHER["camera-bsds300"] = [
     f"{LARGE_CROPS} --epochs 20 --steps 500",
     f"{LARGER} --epochs 48 --learning-rate 4e-4 --seed 5",
+    SKIES,
 ]
 FURTHER["camera-bsds300-grey"] = [
     f"{LARGE_CROPS} --epochs 14 --steps 500",
     f"{LARGER} --epochs 28 --learning-rate 3e-4 --clip-norm 0.05 --seed 6",
+    SKIES,
 ]
-# What is shipped of them is the weighted mean of the last stage's weights, this share, and of those
-# that it started from: it has most of what the stage gained, and lost little beside bright stars.
-SHARES = {"camera-bsds300": 0.7, "camera-bsds300-grey": 0.3}
+# Shipped is the weighted mean of its weights in the end, this share, and of those after a stage: it
+# has most of what came with grain and skies, and on real photographs what they had cost.
+MEANS = {"camera-bsds300": (0.75, "camera-bsds300-stage2")}
 # Photographs have little that is quite black, which came out dark green.
 FURTHER["text-bsds300-l1"] = [
     "--optimizer adam --batch 16 --epochs 3 --steps 120 --learning-rate 3e-5 --large-crops 0 "
@@ -155,25 +158,23 @@ def join_histories(sources: list[Path], target: Path) -> None:
         writer.writerows(rows)
 
 
-def pack(source: Path, target: Path, before: Path | None = None, share: float = 1.0) -> None:
+def pack(source: Path, target: Path, before: Path, share: float) -> None:
     """Copy a .keras file, its weights as float16: half the bytes, 0.001 dB of a picture's score.
 
-    The network itself stays float32, so whoever loads the file has float32 weights again. Where
-    `before` is given, its weights have the rest of `share` in a weighted mean.
+    The network itself stays float32, so whoever loads the file has float32 weights again. The
+    weights of `before` have the rest of `share` in a weighted mean.
     """
     with zipfile.ZipFile(source) as file:
         members = {name: file.read(name) for name in file.namelist()}
-    others = None
-    if before:
-        with zipfile.ZipFile(before) as file:
-            others = h5py.File(io.BytesIO(file.read("model.weights.h5")))
+    with zipfile.ZipFile(before) as file:
+        others = h5py.File(io.BytesIO(file.read("model.weights.h5")))
     halved = io.BytesIO()
     with h5py.File(io.BytesIO(members["model.weights.h5"])) as old, h5py.File(halved, "w") as new:
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):
                 weights = item[()]
-                if others and weights.dtype.kind == "f":
+                if share != 1 and weights.dtype.kind == "f":
                     weights = share * weights + (1 - share) * others[name][()].astype(weights.dtype)
                 made = new.create_dataset(name, data=weights.astype("float16"))
             else:
@@ -216,9 +217,8 @@ def main() -> int:
             REPOSITORY / f"results/histories/{name}.csv",
         )
         if name in SHIPPED:
-            before = home(list(stages(name))[-2]) if name in SHARES else None
-            target = REPOSITORY / f"pretrained/{name}.keras"
-            pack(home(name), target, before, SHARES.get(name, 1.0))
+            share, stage = MEANS.get(name, (1.0, name))
+            pack(home(name), REPOSITORY / f"pretrained/{name}.keras", home(stage), share)
         print(f"{name} is done: {home(name)}", flush=True)
     return 0
 

@@ -13,6 +13,9 @@ from noise2noise.ranges import to_network
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 LITTLE_NOISE = 5 / 255  # standard deviation: a crop with so much counts half as one without
+SKIES = 0.1  # the share of a camera's crops that show a night sky
+FAINT_NOISE = 2 / 255  # a sky with so much counts 1, with less more
+MEDIAN_SQUARE = 0.455  # of Gaussian noise of variance 1
 # Two pixels side by side of a cell of 2 x 2, in order: input and target.
 NEIGHBOURS = np.array([(0, 1), (0, 2), (1, 3), (2, 3), (1, 0), (2, 0), (3, 1), (3, 2)])
 
@@ -248,8 +251,9 @@ class SinglePairs(NoisyPairs):
 class CameraPairs(NoisyPairs):
     """Two exposures of a scene by one simulated camera, another one for each crop.
 
-    A crop's weight is one value in (0, 1), the less the more noise it has: what is left of noise
-    grows with it, and without weights strong noise were nearly all that is learned from.
+    A crop's weight is the less the more noise it has: what is left of noise grows with it, and
+    without weights strong noise were nearly all that is learned from. It is in (0, 1); of night
+    skies, whose noise is far weaker, up to 300.
     """
 
     def __init__(self, *args, **options):
@@ -257,10 +261,20 @@ class CameraPairs(NoisyPairs):
         self.weighted = True
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
-        shot = camera.draw_camera(crop_rng, grey=self.channels == 1)
-        (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
-        noise = camera.draw_noise(shot, input_rng)
-        target_noise = (0, 0) if self.clean_targets else camera.draw_noise(shot, target_rng)
+        grey = self.channels == 1
+        if sky := crop_rng.random() < SKIES:
+            shot = camera.draw_telescope(crop_rng, grey)
+            scene = camera.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
+            noise = target_noise = camera.draw_faint_noise(input_rng)
+        else:
+            shot = camera.draw_camera(crop_rng, grey)
+            (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
+            noise = camera.draw_noise(shot, input_rng)
+            target_noise = camera.draw_noise(shot, target_rng)
+        target_noise = (0, 0) if self.clean_targets else target_noise
         shots = camera.two_exposures(scene, size, shot, noise, target_noise, input_rng, target_rng)
-        std = np.sqrt(np.mean((shots[0] - shots[1]) ** 2) / 2)
-        return *shots, LITTLE_NOISE / (std + LITTLE_NOISE)
+        squares = (shots[0] - shots[1]) ** 2 / 2
+        if sky:  # its bright stars have more noise: their pixels are few
+            std = np.sqrt(np.median(squares) / MEDIAN_SQUARE)
+            return *shots, min((FAINT_NOISE / (std + 1e-5)) ** 1.5, 300)
+        return *shots, LITTLE_NOISE / (np.sqrt(np.mean(squares)) + LITTLE_NOISE)

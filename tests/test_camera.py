@@ -178,9 +178,35 @@ def test_the_less_noise_a_crop_has_the_more_it_counts():
         inputs, targets, weights = pairs(images, clean_targets=clean).make(0, range(32))
         assert weights.shape == inputs.shape[:3]
         np.testing.assert_array_equal(weights, np.repeat(weights[:, :1], 64, 1))
-        std = 255 * np.sqrt(np.mean((inputs - targets) ** 2, axis=(1, 2, 3)) / 2)
-        np.testing.assert_allclose(weights[:, 0, 0], 1 / (1 + std / 5), rtol=1e-5)
-        assert weights.max() > 2 * weights.min()
+        weights, squares = weights[:, 0, 0], (inputs - targets) ** 2 / 2
+        sky = inputs.mean((1, 2, 3)) < 0.3
+        assert 0 < sky.sum() < 8
+        std = 255 * np.sqrt(np.mean(squares, axis=(1, 2, 3)))
+        np.testing.assert_allclose(weights[~sky], 1 / (1 + std[~sky] / 5), rtol=1e-5)
+        assert weights[~sky].max() > 2 * weights[~sky].min()
+        dark = 255 * np.sqrt(np.median(squares, axis=(1, 2, 3)) / 0.455)  # stars are few
+        expected = np.minimum((2 / dark[sky]) ** 1.5, 300)
+        np.testing.assert_allclose(weights[sky], expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_skies_have_stars_far_above_their_noise(channels):
+    rng = np.random.default_rng(0)
+    noise, least, brightest = [], [], []
+    for _ in range(50):
+        sky = camera.draw_sky(rng, 80, channels)
+        assert sky.shape == (80, 80, channels)
+        assert 0 <= sky.min() < 0.3
+        assert sky.max() <= 1
+        shot = camera.draw_telescope(rng, grey=channels == 1)
+        faint = camera.draw_faint_noise(rng)
+        shots = camera.two_exposures(sky, 64, shot, faint, faint, rng, rng)
+        assert all(image.shape == (64, 64, channels) for image in shots)
+        noise.append(np.median(np.abs(shots[0] - shots[1])))
+        least.append(shots[0].min())
+        brightest.append(sky.max() - np.median(sky))
+    assert np.median(np.array(brightest) / noise) > 30
+    assert min(least) < 0  # nothing is cut off
 
 
 def test_clean_targets_belong_to_the_same_inputs():

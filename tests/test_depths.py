@@ -781,10 +781,10 @@ def test_no_holes_are_dug_beside_bright_stars(dtype):
     after = restored(network, noisy)[..., 0].astype(float)
     dark = sky < 700
     error, error_before = np.abs(after - sky)[dark], np.abs(noisy - sky)[dark]
-    assert error.mean() < error_before.mean() / 2
-    assert error.max() < 3 * error_before.max()
+    assert error.mean() < error_before.mean() / 3
+    assert error.max() < 1.5 * error_before.max()
     rms = [np.mean((image - sky) ** 2) ** 0.5 for image in (after, noisy)]
-    assert rms[0] < 2 * rms[1]  # of the stars' edges, which blur a little; 4 with holes
+    assert rms[0] < 0.8 * rms[1]  # 4 times with holes
 
 
 def test_pictures_of_one_colour_stay_so(network):
