@@ -12,6 +12,9 @@ Foi et al. 2008), with log a uniform and log b = 2.18 log a + 1.20 + N(0, 0.26),
 mosaic, demosaicing, gamma and JPEG around it follow Guo et al. 2019 (CBDNet). What a network
 learns to remove is the noise: what the camera does to the scene itself is in the mean of the
 target as in the input.
+
+Scenes are pictures, and night skies that are drawn (`draw_sky`), for bright stars beside little
+noise.
 """
 
 import io
