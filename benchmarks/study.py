@@ -104,16 +104,18 @@ LARGE_CROPS = "--crop 256 --batch 1 --optimizer adam --learning-rate 2e-4 --clip
 # So have larger crops from the beginning, for what is known of grain and weak noise. (At 4e-4 a
 # single step of the grey network's lost it a decibel for some epochs.)
 LARGER = "--crop 128 --steps 250 --large-crops 0.15"
-SKIES = f"{LARGER} --epochs 12 --learning-rate 3e-4 --clip-norm 0.05 --seed 7"
+DRAWN = f"{LARGER} --learning-rate 3e-4 --clip-norm 0.05 --seed 7 --epochs"  # skies, then pages
 FURTHER["camera-bsds300"] = [
     f"{LARGE_CROPS} --epochs 20 --steps 500",
     f"{LARGER} --epochs 48 --learning-rate 4e-4 --seed 5",
-    SKIES,
+    f"{DRAWN} 12",
+    f"{DRAWN} 24",
 ]
 FURTHER["camera-bsds300-grey"] = [
     f"{LARGE_CROPS} --epochs 14 --steps 500",
     f"{LARGER} --epochs 28 --learning-rate 3e-4 --clip-norm 0.05 --seed 6",
-    SKIES,
+    f"{DRAWN} 12",
+    f"{DRAWN} 24",
 ]
 # Shipped is the weighted mean of its weights in the end, this share, and of those after a stage: it
 # has most of what came with grain and skies, and of what they cost on photographs and white noise.

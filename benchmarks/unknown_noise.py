@@ -7,8 +7,9 @@
 On every tenth of BSDS300's test pictures, saved with 8 bits as photos are. White noise has
 sigma 25, on the mosaic too; the truth of a mosaic is the clean picture, demosaiced likewise. The
 row "none" is harm: Kodak's pictures as they are, against themselves. The last line says how much
-darker or lighter flat areas of white noise come out, at most. Networks for grey pictures are shown
-grey ones only. Local means are kept, as infer.py --restore does it.
+darker or lighter flat areas of white noise come out, at most. "On pages" is on text in fonts that
+no training drew. Networks for grey pictures are shown grey ones only. Local means are kept, as
+infer.py --restore does it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -39,6 +40,7 @@ from noise2noise.tiles import restore
 
 SIGMA = 25
 FLAT = (0.1, 0.3, 0.5, 0.7, 0.9)
+FONTS = ("cmr10", "cmss10", "cmtt10")  # Matplotlib's
 
 
 def white(image: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) -> np.ndarray:
@@ -67,8 +69,27 @@ def jpeg(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(file)) / np.float32(255)
 
 
+def page(image: np.ndarray) -> np.ndarray:
+    """Return a page of an image's size, of random letters of 9 to 22 pixels."""
+    import matplotlib
+
+    rng = np.random.default_rng(int(to_8bit(image).sum()))  # another for each image
+    font = Path(matplotlib.get_data_path()) / f"fonts/ttf/{rng.choice(FONTS)}.ttf"
+    size = int(rng.integers(9, 23))
+    letters = rng.choice(list("etaoinshrdlu     "), (image.shape[0] // size, image.shape[1] // 4))
+    paper, ink = ((250, 245, 235), (30, 20, 40))[:: 1 if rng.random() < 0.7 else -1]
+    drawn = Image.new("RGB", image.shape[1::-1], paper)
+    lines = "\n".join(map("".join, letters))
+    ImageDraw.Draw(drawn).text((4, 4), lines, ink, ImageFont.truetype(font, size))
+    return np.asarray(drawn) / np.float32(255)
+
+
 def as_grey(image: np.ndarray) -> np.ndarray:
     return images.luminance(to_8bit(image)) / np.float32(255)
+
+
+def grey_page(image: np.ndarray) -> np.ndarray:
+    return as_grey(page(image))
 
 
 KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and how
@@ -80,16 +101,19 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
     "white, on a grey picture": (as_grey, white),
     "grain": (np.asarray, grain),
     "grain, on a grey picture": (as_grey, grain),
+    "white, on pages": (page, white),
+    "white, on grey pages": (grey_page, white),
     "white, then JPEG quality 90": (np.asarray, lambda x, rng: jpeg(white(x, rng))),
     "white, on a mosaic": (bayer, lambda x, rng: bayer(white(x, rng))),
     "white, on a mosaic, then JPEG": (bayer, lambda x, rng: jpeg(bayer(white(x, rng)))),
 }
+GREY = as_grey, grey_page
 
 
 def expect(model, coarse: bool = False) -> dict[str, np.ndarray]:
     """Return (PSNR before, PSNR after) of each kind of noise, and of none."""
     grey = model.output_shape[-1] == 1
-    kinds = {name: kind for name, kind in KINDS.items() if kind[0] is as_grey or not grey}
+    kinds = {name: kind for name, kind in KINDS.items() if kind[0] in GREY or not grey}
     rows = {name: [] for name in (*kinds, "none")}
     for index, path in list(enumerate(scored_paths("bsds300")))[::10]:
         original = read_rgb(path) / np.float32(255)

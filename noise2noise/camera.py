@@ -13,8 +13,7 @@ mosaic, demosaicing, gamma and JPEG around it follow Guo et al. 2019 (CBDNet). W
 learns to remove is the noise: what the camera does to the scene itself is in the mean of the
 target as in the input.
 
-Scenes are pictures, and night skies that are drawn (`draw_sky`), for bright stars beside little
-noise.
+Scenes are pictures, and some that are drawn (`drawn`): night skies, and pages with text and lines.
 """
 
 import io
@@ -107,37 +106,13 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
 
 
 def draw_telescope(rng: np.random.Generator, grey: bool = False) -> Camera:
-    """Draw a camera for `draw_sky`: its files hold the sensor's values as they are."""
+    """Draw a camera for night skies: its files hold the sensor's values as they are."""
     draw = {"grey": grey, "phase": tuple(rng.integers(2, size=2))}
     if rng.random() < 0.1:
         draw["grain"] = rng.uniform(0.4, 1.2)
     elif not grey and rng.random() < 0.5:
         draw["demosaicing"] = "bilinear"
     return Camera(gamma=1, clipped=False, **draw)
-
-
-def draw_sky(rng: np.random.Generator, size: int, channels: int) -> np.ndarray:
-    """Draw a night sky, float32 (size, size, channels) in [0, 1]: stars, half of the time a glow.
-
-    What is much brighter than all around it is rare in photographs, and as noise is: a network
-    that has not learned such spots beside little noise digs holes around them, or smears them.
-    """
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    sky = np.full((size, size, channels), 10 ** rng.uniform(-3, -1), np.float32)
-
-    def shine(peak: float, sigma: float, reach: int) -> None:
-        top, left = rng.uniform(-4, size + 4, 2)
-        place = tuple(slice(max(0, int(n) - reach), max(0, int(n) + reach)) for n in (top, left))
-        squares = (y[place] - top) ** 2 + (x[place] - left) ** 2
-        color = peak * rng.uniform(0.6, 1, channels)
-        sky[place] += color * np.exp(squares[..., None] / (-2 * sigma**2))
-
-    if rng.random() < 0.5:
-        shine(10 ** rng.uniform(-3, -1), rng.uniform(0.1, 1) * size, size)
-    sigma = rng.uniform(0.7, 2.5)  # of all stars: the lens' and the air's
-    for _ in range(int(10 ** rng.uniform(0, 2))):
-        shine(10 ** rng.uniform(-3, 0.3), sigma, int(6 * sigma) + 1)
-    return sky.clip(0, 1)
 
 
 def draw_faint_noise(rng: np.random.Generator) -> tuple[float, float]:

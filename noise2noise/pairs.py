@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from noise2noise import cache, camera
+from noise2noise import cache, camera, drawn
 from noise2noise.filters import Filter
 from noise2noise.ranges import to_network
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 LITTLE_NOISE = 5 / 255  # standard deviation: a crop with so much counts half as one without
 SKIES = 0.1  # the share of a camera's crops that show a night sky
+PAGES = 0.2  # the share of the others that show text or lines
 FAINT_NOISE = 2 / 255  # a sky with so much counts 1, with less more
 MEDIAN_SQUARE = 0.455  # of Gaussian noise of variance 1
 # Two pixels side by side of a cell of 2 x 2, in order: input and target.
@@ -264,11 +265,13 @@ class CameraPairs(NoisyPairs):
         grey = self.channels == 1
         if sky := crop_rng.random() < SKIES:
             shot = camera.draw_telescope(crop_rng, grey)
-            scene = camera.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
+            scene = drawn.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
             noise = target_noise = camera.draw_faint_noise(input_rng)
         else:
             shot = camera.draw_camera(crop_rng, grey)
             (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
+            if crop_rng.random() < PAGES:
+                scene = drawn.draw_page(crop_rng, scene)
             noise = camera.draw_noise(shot, input_rng)
             target_noise = camera.draw_noise(shot, target_rng)
         target_noise = (0, 0) if self.clean_targets else target_noise

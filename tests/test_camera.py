@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noise2noise import camera
+from noise2noise import camera, drawn
 from noise2noise.camera import Camera, deliver, demosaic, develop, draw_camera, mosaic
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.filters import FILTERS
@@ -172,7 +172,8 @@ def test_inputs_are_as_files_hold_them_and_targets_are_not():
     np.testing.assert_array_equal(targets[grey], np.repeat(targets[grey][..., :1], 3, -1))
 
 
-def test_the_less_noise_a_crop_has_the_more_it_counts():
+def test_the_less_noise_a_crop_has_the_more_it_counts(monkeypatch):
+    monkeypatch.setattr("noise2noise.pairs.PAGES", 0)  # dark ones would be taken for skies
     images = [np.full((128, 128, 3), 128, np.uint8)]
     for clean in (False, True):
         inputs, targets, weights = pairs(images, clean_targets=clean).make(0, range(32))
@@ -194,7 +195,7 @@ def test_skies_have_stars_far_above_their_noise(channels):
     rng = np.random.default_rng(0)
     noise, least, brightest = [], [], []
     for _ in range(50):
-        sky = camera.draw_sky(rng, 80, channels)
+        sky = drawn.draw_sky(rng, 80, channels)
         assert sky.shape == (80, 80, channels)
         assert 0 <= sky.min() < 0.3
         assert sky.max() <= 1
@@ -207,6 +208,33 @@ def test_skies_have_stars_far_above_their_noise(channels):
         brightest.append(sky.max() - np.median(sky))
     assert np.median(np.array(brightest) / noise) > 30
     assert min(least) < 0  # nothing is cut off
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pages_have_thin_lines_on_even_paper(channels):
+    scene = np.full((96, 96, channels), 0.5, np.float32)
+    even, steep = [], []
+    for seed in range(60):
+        page = drawn.draw_page(np.random.default_rng(seed), scene)
+        assert page.shape == scene.shape
+        assert page.dtype == np.float32
+        assert 0 <= page.min() <= page.max() <= 1
+        np.testing.assert_array_equal(page, drawn.draw_page(np.random.default_rng(seed), scene))
+        steps = np.abs(np.diff(page, axis=0))
+        even.append(np.mean(steps < 0.01))
+        steep.append(np.mean(steps > 0.25))
+    assert np.median(even) > 0.6  # most of a page is paper
+    assert np.mean(np.array(steep) > 0.02) > 0.4  # with letters and lines of full contrast
+    assert np.mean(np.array(steep) == 0) > 0.1  # or faint and soft ones only
+
+
+def test_of_six_scenes_about_one_is_a_page():
+    images = [np.full((128, 128, 3), 128, np.uint8)]  # on which nothing else draws a line
+    batches = pairs(images, clean_targets=True)
+    targets = np.concatenate([batches.make(number, range(32))[1] for number in range(6)])
+    bright = targets.mean((1, 2, 3)) > 0.3  # no sky
+    drawn_on = np.ptp(targets[:, 8:-8, 8:-8], axis=(1, 2, 3)) > 0.05
+    assert 0.1 < np.mean(bright & drawn_on) < 0.25
 
 
 def test_clean_targets_belong_to_the_same_inputs():
