@@ -1,10 +1,10 @@
 """Command lines: a parser, and converters whose errors say what is wrong."""
 
 import argparse
-import math
 import re
 from pathlib import Path
 
+from noise2noise.ranges import HUGE
 from noise2noise.tiles import SIZE_MULTIPLE
 
 
@@ -35,17 +35,17 @@ def natural(text: str) -> int:
     return value
 
 
-def finite(text: str) -> float:
+def number(text: str) -> float:
     value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    if not abs(value) < float(HUGE):
+        raise argparse.ArgumentTypeError(f"{text} is not between {-HUGE:g} and {HUGE:g}")
     return value
 
 
 def add_range(parser: argparse.ArgumentParser, help: str) -> None:
     """Add the option --range LOW HIGH, whose numbers may be negative."""
     parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)  # -1e3
-    parser.add_argument("--range", nargs=2, type=finite, metavar=("LOW", "HIGH"), help=help)
+    parser.add_argument("--range", nargs=2, type=number, metavar=("LOW", "HIGH"), help=help)
 
 
 def check_range(parser: argparse.ArgumentParser, span: list[float] | None) -> None:

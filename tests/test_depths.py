@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 import infer
 from noise2noise import camera, images, ranges
+from noise2noise.arguments import Parser, add_range
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
@@ -714,8 +715,15 @@ def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
     assert f"a.tif: {5 * 48 * 64} values far outside of the range stay" in done.stdout
     done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
     assert "LOW must be below HIGH" in done.stderr
-    done = call_script(*command, "--output", tmp_path / "d", "--range", 0, "nan", check=2)
-    assert "nan is no finite number" in done.stderr
+
+
+def test_a_range_ends_at_numbers_that_pictures_may_hold(capsys):
+    parser = Parser()
+    add_range(parser, "")
+    for low in ("nan", "-1e308"):  # whose distance from the other is infinite
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--range", low, "1e29"])
+        assert f"{low} is not between -1e+30 and 1e+30" in capsys.readouterr().err
 
 
 class Unchanged:
