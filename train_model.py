@@ -46,7 +46,7 @@ from noise2noise.datasets import (
     fingerprint,
     training_images,
 )
-from noise2noise.errors import InputError, run_main
+from noise2noise.errors import InputError, reading, run_main
 from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
@@ -211,7 +211,11 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
 
 
 def run_folder(args: argparse.Namespace) -> Path:
-    return args.output_dir.resolve() / (args.name or run_name(args))
+    """Return where the run is, or will be; `InputError` where that cannot be looked at."""
+    folder = args.output_dir.resolve() / (args.name or run_name(args))
+    with reading(folder):  # a name that is too long, a folder that may not be entered
+        folder.exists()
+    return folder
 
 
 def choose_precision(args: argparse.Namespace, earlier: dict | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noise2noise import runs
 from noise2noise.datasets import REAL_NOISE, dataset_name
-from noise2noise.errors import InputError
+from noise2noise.errors import InputError, reading
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.ranges import Range
 
@@ -57,10 +57,12 @@ def find_models(
     """
     files = {}
     for folder in folders:
-        if folder.absolute() not in (PRETRAINED, runs.RUNS) and not folder.exists():
-            raise InputError(f"{folder} does not exist: name a folder of models with --models")
+        with reading(folder):  # a name that is too long, a folder that may not be entered
+            if folder.absolute() not in (PRETRAINED, runs.RUNS) and not folder.exists():
+                raise InputError(f"{folder} does not exist: name a folder of models with --models")
+            alone = folder.is_file()
         paths = [*folder.glob("[!.]*.keras"), *folder.glob(f"[!.]*/{runs.MODEL}")]
-        for path in [folder] if folder.is_file() else paths:
+        for path in [folder] if alone else paths:
             name = path.resolve().parent.name if path.name == runs.MODEL else path.stem
             files[name] = path
     found, kinds = [], set()

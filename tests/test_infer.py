@@ -176,8 +176,15 @@ def test_a_model_is_found_by_its_run_its_file_and_what_it_was_trained_on(trained
 def test_without_a_model_it_says_which_command_trains_one(project):
     line = one_error_line(infer(project, "text", "bsds300", check=2))
     assert "python train_model.py text bsds300" in line
-    line = one_error_line(infer(project, "--models", project / "nowhere", check=2))
-    assert f"{project / 'nowhere'} does not exist" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nowhere", "nowhere does not exist"), ("x" * 300, "File name too long")]
+)
+def test_a_folder_of_models_that_is_not_there_is_named(tmp_path, name, says):
+    line = one_error_line(call_script("infer.py", "--models", tmp_path / name, check=2))
+    assert str(tmp_path / name) in line
+    assert says in line
 
 
 def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):

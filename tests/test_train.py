@@ -369,6 +369,13 @@ def test_a_folder_of_one_picture_is_refused(tmp_path):
     assert "holds one picture" in line
 
 
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_a_run_folder_of_too_long_a_name_is_named(pictures, tmp_path, fresh):
+    done = train("gaussian", pictures, "--name", "x" * 300, *fresh, output=tmp_path, check=2)
+    line = one_error_line(done)
+    assert f"cannot read {tmp_path / ('x' * 300)}: File name too long" in line
+
+
 def test_a_run_folder_that_cannot_be_made_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("")
     done = train("gaussian", pictures, output=tmp_path / "file", check=2)
