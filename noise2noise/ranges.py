@@ -146,7 +146,8 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
     With a range, within `LIMITS`; without one, floats are what they were.
     """
     if span is None:
-        return np.divide(values, _top(values.dtype), dtype=np.float32)
+        with np.errstate(over="ignore"):  # of what is no number
+            return np.divide(values, _top(values.dtype), dtype=np.float32)
     return np.clip(_scaled(values, span), *LIMITS).astype(np.float32)
 
 

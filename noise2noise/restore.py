@@ -365,7 +365,7 @@ def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | Non
     for k, (part, own) in enumerate(parts(picture, span)):
         before = images.middle(part.pixels[..., : part.colors], PATTERN_SIZE)
         after = images.middle(pixels[..., k : k + part.colors], PATTERN_SIZE)
-        with np.errstate(over="ignore", invalid="ignore"):  # of what is no number, and stayed
+        with np.errstate(invalid="ignore"):  # of what is no number, and stayed
             taken = ranges.to_network(before, own) - ranges.to_network(after, own)
         taken = np.nan_to_num(taken).mean(axis=2)
         if taken.std() > WEAK and periodicity(taken) > PATTERN:

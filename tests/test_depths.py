@@ -931,6 +931,9 @@ def test_values_at_the_ends_of_their_type_are_measured():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not ranges.unseen(np.float32(large), None, -1.7976931348623157e308).any()
+        blank = Picture(Path(), np.full((64, 64, 1), 1.7976931348623157e308), 1)
+        assert (restore_picture(Constant(), blank, coarse=True) == blank.pixels).all()
+        assert ranges.to_8bit(blank.pixels).all()
 
 
 def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest():
