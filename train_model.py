@@ -219,12 +219,13 @@ def run_folder(args: argparse.Namespace) -> Path:
 
 
 def choose_precision(args: argparse.Namespace, earlier: dict | None) -> str:
-    """Return the precision to train in: a run goes on in the one that it was begun in."""
+    """Return the precision to train in: a run goes on in the one that it was trained in."""
     from noise2noise import backend
 
     if args.precision != "auto":
         return args.precision
-    return earlier["settings"]["precision"] if earlier else backend.describe_device()[1]
+    going_on = earlier and runs.was_trained(run_folder(args))
+    return earlier["settings"]["precision"] if going_on else backend.describe_device()[1]
 
 
 def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> runs.Run:

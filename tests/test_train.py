@@ -456,6 +456,16 @@ def test_a_plan_is_for_what_it_was_timed_with(pictures, tmp_path, monkeypatch):
     assert len(timed) == 2
 
 
+def test_the_precision_of_a_run_that_trained_nothing_is_not_kept(tmp_path):
+    """Such as one that was killed in its first minute: another machine may be faster in another."""
+    args = SimpleNamespace(precision="auto", output_dir=tmp_path, name="run")
+    earlier = {"settings": {"precision": "that of before"}}
+    (tmp_path / "run").mkdir()
+    assert train_model.choose_precision(args, earlier) == backend.describe_device()[1]
+    (tmp_path / "run" / runs.CHECKPOINT).touch()
+    assert train_model.choose_precision(args, earlier) == "that of before"
+
+
 def test_a_run_folder_that_cannot_be_renamed_is_named(finished, pictures, monkeypatch):
     monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no")))
     done = train("gaussian", pictures, "--fresh", output=finished.parent, check=2)
