@@ -46,7 +46,7 @@ from noise2noise.datasets import (
     fingerprint,
     training_images,
 )
-from noise2noise.errors import InputError, reading, run_main
+from noise2noise.errors import InputError, NetworkError, reading, run_main
 from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
@@ -161,7 +161,7 @@ def open_images(args: argparse.Namespace):
             download_kodak(KODAK)
         elif args.dataset == "bsds300":
             download_BSDS300(BSDS300)
-    except InputError as error:
+    except NetworkError as error:
         raise InputError(f"{error}. {WITHOUT_NETWORK}") from None
     return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 

@@ -9,7 +9,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from noise2noise.errors import InputError
+from noise2noise.errors import NetworkError
 from noise2noise.files import whole
 
 TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
@@ -36,8 +36,10 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], max_bytes: int) -
 
     Raises
     ------
-    InputError
-        One line with the address or the file, and what to do.
+    NetworkError
+        One line with the address, and what to do.
+    WriteError
+        One that names the file.
     """
     with whole(path) as part:
         for delay in (*RETRY_DELAYS, None):
@@ -48,7 +50,7 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], max_bytes: int) -
             except (requests.RequestException, WrongContents) as error:
                 reason, retry = _reason(error)
             if not retry or delay is None:
-                raise InputError(
+                raise NetworkError(
                     f"{url}: {reason}. Check the network and the address (a mirror can be "
                     "named: see --help), then run this again"
                 )

@@ -73,6 +73,10 @@ class WriteError(InputError):
     """A file or folder cannot be written, as the next ones could not either."""
 
 
+class NetworkError(InputError):
+    """A file cannot be fetched, as one without a network finds."""
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what the file system says of a path that may not be read into one line."""

@@ -412,6 +412,13 @@ def test_a_failed_download_names_the_way_to_train_without_a_network(project, mon
     assert "python train_model.py gaussian deadleaves" in line
 
 
+def test_what_is_wrong_with_the_folder_of_a_set_is_not_laid_on_the_network(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(train_model, "KODAK", tmp_path / "file")
+    with pytest.raises(InputError, match=r"is a file: name a folder$"):
+        train_model.open_images(SimpleNamespace(filter="gaussian", dataset="kodak"))
+
+
 def test_a_planned_length_takes_the_time_that_is_given():
     for seconds, step, epoch_end in ((600, 0.06, 2.0), (7200, 0.3, 0.5), (60, 0.01, 20.0)):
         planned = plan.length(seconds, step, epoch_end)
