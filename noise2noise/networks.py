@@ -93,7 +93,7 @@ def find_models(
         raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
-        places = " or ".join(f"{folder.name}/" for folder in folders)
+        places = " or ".join(map(str, folders))
         raise InputError(
             f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
             f"train it with python train_model.py {filter or 'gaussian'} "

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from skimage.data import astronaut
 from infer import load, load_model
 from model import build_unet
 from noise2noise.backend import keras
+from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.images import luminance
 from noise2noise.metrics import corrupt_for_score, psnr, ssim
@@ -185,6 +187,14 @@ def test_a_folder_of_models_that_is_not_there_is_named(tmp_path, name, says):
     line = one_error_line(call_script("infer.py", "--models", tmp_path / name, check=2))
     assert str(tmp_path / name) in line
     assert says in line
+
+
+def test_where_no_model_was_found_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.keras").write_bytes(b"")
+    for folder in (Path(), Path("mine.keras")):
+        with pytest.raises(InputError, match=f"no trained model in {folder}: train"):
+            find_models(folders=[folder])
 
 
 def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):
