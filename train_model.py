@@ -73,7 +73,7 @@ WITHOUT_NETWORK = (
 def main() -> int:
     args = parse_arguments()
     training, validation, noise_floor = open_images(args)
-    if args.large_crops and not bear_large_crops(args, training):
+    if args.large_crops and not can_bear_large_crops(args, training):
         raise InputError(
             f"--large-crops of {2 * args.crop} pixels are made from {4 * args.crop}, and a picture "
             f"has {training.smallest}: leave it out, or take a smaller --crop"
@@ -185,7 +185,7 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
     if processes.chief:
         runs.check_free(run_folder(args))  # before it takes its time
     planned = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
-    planned |= {} if bear_large_crops(args, training) else {"large_crops": 0.0}
+    planned |= {} if can_bear_large_crops(args, training) else {"large_crops": 0.0}
     vars(args).update(planned, epochs=1, steps=plan.TIMED_STEPS)
     each = 4 * backend.device_count()  # of whose large crops each device takes as many
     args.batch = -(-args.batch // each) * each
@@ -280,7 +280,7 @@ def small_crop_epochs(args: argparse.Namespace) -> int:
     return args.epochs - large
 
 
-def bear_large_crops(args: argparse.Namespace, training) -> bool:
+def can_bear_large_crops(args: argparse.Namespace, training) -> bool:
     """Whether the pictures are as large as what large crops are cut from, where that matters.
 
     Of single exposures these are regions of twice their size. Mirrored ones would have the

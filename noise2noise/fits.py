@@ -39,8 +39,8 @@ class Fits(PictureFile):
         if "BLANK" in header and header.get("BZERO", 0) == 2 ** (header["BITPIX"] - 1):
             # Of unsigned integers: astropy leaves those as they are.
             self.nodata = header["BLANK"] + header["BZERO"]
-        self._planes = self._hdu.shape[:-2]
-        self.pages = int(np.prod(self._planes))
+        self._stack = self._hdu.shape[:-2]  # the axes of its pages
+        self.pages = int(np.prod(self._stack))
 
     def close(self) -> None:
         self._file.close()
@@ -52,7 +52,7 @@ class Fits(PictureFile):
         return 1
 
     def _pixels(self, n: int) -> np.ndarray:
-        return np.asarray(self._hdu.section[(*np.unravel_index(n, self._planes), ...)])
+        return np.asarray(self._hdu.section[(*np.unravel_index(n, self._stack), ...)])
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
         """Copy the file and put other pixels in place of the image's own: all else stays."""

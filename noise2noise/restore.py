@@ -207,9 +207,8 @@ def choose_range(
     if not file.deep and (trained.deep or not learned):
         return None, ""
     # Neighbours too, which may be channels, each with values of its own.
-    some = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
-    shown = (file.read(n) for n in sorted(some))
-    values = [ranges.sample(picture.shown) for picture in shown]
+    pages = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
+    values = [ranges.sample(file.read(n).shown) for n in sorted(pages)]
     if learned:
         if not ranges.fits(values, learned, file.nodata):
             raise InputError(
@@ -227,7 +226,7 @@ def choose_range(
         return None, ""
     if file.colors() not in (1, 3):
         return EACH, "measured"
-    spans = [ranges.measure([some], file.nodata) for some in values]
+    spans = [ranges.measure([page], file.nodata) for page in values]
     widths = [span[1] - span[0] for span in spans if span]
     if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
         return EACH, "measured"

@@ -54,7 +54,7 @@ class Tiff(PictureFile):
             self._described = self.pages
             self._last = 0, self._first
             if self.pages == 1:
-                self.pages = self._planes()
+                self.pages = self._undescribed_pages()
             some = {0, min(1, self._described - 1), self._described - 1}  # 0 may be a small copy
             self.deep = any(self._page(n).dtype != np.uint8 for n in some)
 
@@ -77,8 +77,8 @@ class Tiff(PictureFile):
         said = re.search(found, self._first.description, re.M)
         return int(said[1] or said[2]) if said else 1
 
-    def _planes(self) -> int:
-        """Return the pages of a stack of which only the first is described, as ImageJ's of 4 GB."""
+    def _undescribed_pages(self) -> int:
+        """Return the pages of a stack of which only the first is described: ImageJ's of 4 GB."""
         series, page = self._file.series[0], self._first
         whole = series.dataoffset is not None and _lies_as_it_is(page)
         return max(1, series.size // max(page.size, 1)) if whole else 1

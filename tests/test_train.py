@@ -646,8 +646,8 @@ def test_large_crops_of_single_exposures_are_not_mirrored(tmp_path):
     )
     for smallest, bear in ((127, False), (128, True)):
         args = SimpleNamespace(filter="single", crop=32)
-        assert train_model.bear_large_crops(args, SimpleNamespace(smallest=smallest)) == bear
-    assert train_model.bear_large_crops(SimpleNamespace(filter="captured"), None)
+        assert train_model.can_bear_large_crops(args, SimpleNamespace(smallest=smallest)) == bear
+    assert train_model.can_bear_large_crops(SimpleNamespace(filter="captured"), None)
 
 
 OPTIONS = {
