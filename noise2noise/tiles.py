@@ -117,7 +117,7 @@ def restore(
 
     waiting, done = np.empty((0, width, channels), np.float32), 0  # rows that lack their means
     for rows, kept_rows in _spans(height, max_tile):
-        restored = np.empty((len(kept_rows), width, channels), np.float32)
+        band = np.empty((len(kept_rows), width, channels), np.float32)  # a row of tiles
         for columns, kept_columns in _spans(width, max_tile):
             place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
             tile, unseen = image[place], unseen_at(place)
@@ -130,7 +130,6 @@ def restore(
             seen = ranges.fill(tile, unseen) if unseen.any() else tile
             seen = ranges.to_network(seen, span)
             shown = seen if span is None else np.clip(seen, *ranges.SHOWN)
-            part = np.s_[:, kept_columns.start : kept_columns.stop]
             kept = np.s_[
                 kept_rows.start - rows.start : kept_rows.stop - rows.start,
                 kept_columns.start - columns.start : kept_columns.stop - columns.start,
@@ -138,15 +137,16 @@ def restore(
             output = _predict(model, shown)
             if keep_means:
                 bound(output, shown)
-            restored[part] = (output + (seen - shown))[kept]
+            restored = band[:, kept_columns.start : kept_columns.stop]
+            restored[:] = (output + (seen - shown))[kept]
             if means:
                 seen[unseen] = ranges.LIMITS[1]  # which does not count
                 at_ends = tile[kept] == black, tile[kept] == white
-                place = kept_rows.start, kept_columns.start
-                means.add(*place, seen[kept], restored[part], *at_ends)
+                top_left = kept_rows.start, kept_columns.start
+                means.add(*top_left, seen[kept], restored, *at_ends)
             if advance:
                 advance(len(kept_rows) * len(kept_columns))
-        waiting = np.concatenate((waiting, restored))
+        waiting = np.concatenate((waiting, band))
         known = kept_rows.stop - (REACH if means and kept_rows.stop < height else 0)
         for start in range(done, known, STRIP):
             strip = slice(start, min(known, start + STRIP))
