@@ -39,7 +39,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def remove_parts(folder: Path, age: float = LEFT_SECONDS) -> None:
     """Remove the unfinished files of processes that were killed, at least `age` seconds ago."""
-    for part in folder.glob(f"{PART}*"):
+    for part in folder.glob(f"{PART}{8 * '[0-9a-f]'}-*"):  # `whole`'s alone
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime >= age:
                 part.unlink()

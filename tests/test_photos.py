@@ -541,11 +541,12 @@ def test_what_is_compiled_for_each_size_is_shown_few():
 
 
 def test_what_a_killed_process_left_is_removed_in_an_hour(tmp_path):
-    for name, age in ((f"{PART}old", 4000), (f"{PART}new", 0), ("other", 4000)):
+    old, new, mine = (f"{PART}{name}" for name in ("0123abcd-a.png", "0123abce-a.png", "1.png"))
+    for name, age in ((old, 4000), (new, 0), (mine, 4000), ("other", 4000)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     remove_parts(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{PART}new", "other"}
+    assert {path.name for path in tmp_path.iterdir()} == {new, mine, "other"}
 
 
 def read_like(size) -> np.ndarray:
