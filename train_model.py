@@ -297,8 +297,8 @@ def smallest_batch(args: argparse.Namespace) -> int:
 def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, stretches=()):
     """Build the network, with the weights of the network `start` if there is one; compile it.
 
-    A GPU is given several steps at once: their number divides an epoch's, and all `stretches`, of
-    steps after which something is done.
+    A GPU is given several steps at once. Their number divides that of an epoch and each of
+    `stretches`: the steps that the run has done of an epoch, and those between two checkpoints.
     """
     from model import start_from
     from noise2noise import backend, callbacks
