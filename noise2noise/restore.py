@@ -32,13 +32,13 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     two would have one name, a picture would be overwritten, or `output` is a file.
     """
     made: dict[Path, Path] = {}
-    resolved = output.resolve()
+    resolved = _real(output)
     for given in paths:
         sources = [(given, Path(given.name))]
         if given.is_dir():
             inside = _below(given)
-            if given.resolve() in resolved.parents:
-                outside = [path for path in inside if resolved not in path.resolve().parents]
+            if _real(given) in resolved.parents:
+                outside = [path for path in inside if resolved not in _real(path).parents]
                 if len(outside) < len(inside):
                     print(f"{output} is in {given}: what is there is taken for restored before")
                 inside = outside
@@ -58,7 +58,7 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             if target.exists() and path.exists() and target.samefile(path):
                 raise InputError(f"{path} would be overwritten: give another --output")
             made[target] = path
-    if lost := {t.resolve() for t in made} & {path.resolve() for path in made.values()}:
+    if lost := {_real(target) for target in made} & {_real(path) for path in made.values()}:
         raise InputError(f"{min(lost)} would be overwritten: give another --output")
     there = {target for target in made if target.exists()}
     if there and not overwrite:
@@ -70,6 +70,11 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder with --output")
     return made
+
+
+def _real(path: Path) -> Path:
+    """Resolve links, as `Path.resolve`: that raises of one to itself, before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _below(folder: Path) -> list[Path]:

@@ -427,6 +427,17 @@ def test_linked_folders_are_searched_once(project, tmp_path):
     assert (tmp_path / "out/linked/a.png").exists()
 
 
+def test_a_link_to_itself_is_named_and_the_others_are_restored(project, tmp_path):
+    KINDS["rgb8.png"][0](tmp_path / "a.png")
+    for name, there in (("gone.png", "nowhere.png"), ("loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(there)
+    command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path)
+    done = call_script(*command, "--output", tmp_path / "out", check=2)
+    assert "restored 1 of 3" in done.stdout
+    assert f"{tmp_path / 'gone.png'} does not exist" in done.stderr
+    assert f"{tmp_path / 'loop.png'} cannot be read as a picture" in done.stderr
+
+
 @pytest.mark.parametrize("short", [1, 300, 0.5])
 @pytest.mark.parametrize("name", ["rgb8.png", "rgb16.png", "grey.jpg", "rgb.bmp", "a.exr", "a.hdr"])
 def test_a_full_disk_leaves_no_cut_off_file_without_a_word(tmp_path, name, short):
