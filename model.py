@@ -6,6 +6,7 @@ The layers carry the table's names in lower case, so `model.get_layer("dec_conv1
 finds one. The module knows nothing of noise, data or training.
 """
 
+import zipfile
 from pathlib import Path
 
 from noise2noise.backend import keras
@@ -74,7 +75,8 @@ def load_unet(path: Path) -> keras.Model:
     any other network, with an `InputError` that names the file.
     """
     try:
-        stored = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with zipfile.ZipFile(path):  # of a file that is none Keras says that it is not found
+            stored = keras.saving.load_model(path, compile=False, safe_mode=True)
         weights = stored.get_weights()
         (*_, channels), (*_, made) = stored.input_shape, stored.output_shape
         model = build_unet(channels or 3, made or 3)

@@ -248,6 +248,7 @@ def test_a_file_that_is_not_this_network_is_refused_with_one_line(project, pictu
         shutil.copy(path, target)
         line = one_error_line(infer(other, "--image", pictures / "1.png", check=2))
         assert str(target) in line, path
+        assert "not found" not in line, path
 
 
 class Buggy:
