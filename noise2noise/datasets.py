@@ -135,9 +135,13 @@ def training_images(
 
 
 def dataset_name(dataset: str) -> str:
-    """Return how what is trained on a set, a folder or a file is called."""
+    """Return how what is trained on a set, a folder or a file is called.
+
+    Raises `InputError` for a path that may not be looked at.
+    """
     path = Path(dataset).resolve()
-    return dataset if dataset in NAMES else path.stem if path.is_file() else path.name
+    with reading(path):
+        return dataset if dataset in NAMES else path.stem if path.is_file() else path.name
 
 
 def scored_paths(dataset: str) -> list[Path]:

@@ -178,6 +178,8 @@ def test_a_model_is_found_by_its_run_its_file_and_what_it_was_trained_on(trained
 def test_without_a_model_it_says_which_command_trains_one(project):
     line = one_error_line(infer(project, "text", "bsds300", check=2))
     assert "python train_model.py text bsds300" in line
+    line = one_error_line(infer(project, "gaussian", "x" * 300, check=2))
+    assert "cannot read " in line  # whose name is too long, or that may not be looked at
 
 
 @pytest.mark.parametrize(
