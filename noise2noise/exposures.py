@@ -57,8 +57,8 @@ def open_exposures(
     if training.span or training.hint:
         span = words(training.span) if training.span else "of the values' type"
         print(f"range {span}, which the network sees as 0 to 1{training.hint}")
-    if training.missing[0] > MENTIONED:
-        share, name = training.missing
+    if training.most_missing[0] > MENTIONED:
+        share, name = training.most_missing
         print(
             f"{share:.0%} of the values of {name} stand for none (no numbers, no data, "
             "transparent, or one value far from all others) and are filled in"

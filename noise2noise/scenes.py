@@ -248,10 +248,10 @@ class Scenes:
 
     Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
     the range of their values (None: their type's), `hint` what a user should know of it, `notes`
-    the same of files, with those that each is about, `missing` the largest share of values that
-    are none in an exposure that was read, and which it is, `shows_grey` whether there are grey
+    the same of files, with those that each is about, `most_missing` the largest share of values
+    that are none in an exposure that was read, and which it is, `shows_grey` whether there are grey
     ones among them, `dtype` their type, `neighbours` how far apart in a scene's order the two
-    exposures of a pair may be (None: any). `_seen_alike` sets them, for all parts of a data set.
+    exposures of a pair may be (None: any). `_seen_alike` sets what holds for a data set's parts.
 
     Raises
     ------
@@ -269,7 +269,7 @@ class Scenes:
         self.notes: dict[str, list[Path]] = {}
         self.span: Range | None = None
         self.dtype: np.dtype | None = None
-        self.missing = 0.0, ""
+        self.most_missing = 0.0, ""
         self.total, self.window, self.crops_per_image = 0, 0, 1
         self.neighbours: int | None = None
         self.smallest = np.inf  # pixels on the shortest side of what is taken of any exposure
@@ -370,7 +370,8 @@ class Scenes:
             missing = ranges.missing(image, file.nodata)
             if picture.hidden is not None:
                 missing |= picture.hidden[..., None]
-            self.missing = max(self.missing, (float(missing.mean()), str(exposure)))
+            share = float(missing.mean())
+            self.most_missing = max(self.most_missing, (share, str(exposure)))
             return image, missing
 
     def _read(self, n: int) -> np.ndarray:
