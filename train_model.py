@@ -246,7 +246,7 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
     idle = backend.idle_gpus(smallest_batch(args) // processes.count)
     for line in filter(None, (backend.unused_gpu(), idle)):
         print(line)
-    return runs.open_run(folder, settings, device, pictures, processes)
+    return runs.open_together(folder, settings, device, pictures, processes)
 
 
 def make_batches(args: argparse.Namespace, training, validation, processes, large_from=None):

@@ -280,7 +280,9 @@ class ReadOnlyRun(Run):
         pass
 
 
-def open_run(folder: Path, settings: dict, device: str, pictures: dict[str, str], processes) -> Run:
+def open_together(
+    folder: Path, settings: dict, device: str, pictures: dict[str, str], processes
+) -> Run:
     """Open a run folder: the chief of several processes for writing, then the others to read.
 
     Raises `InputError` as `Run` does, and where the folder is not one that all of them share.
