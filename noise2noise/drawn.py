@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from noise2noise.images import luminance
+from noise2noise.images import LUMINANCE, luminance
 
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono"),
@@ -48,9 +48,17 @@ def draw_sky(rng: np.random.Generator, size: int, channels: int) -> np.ndarray:
 
 
 def draw_page(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
-    """Draw text, lines, grids and boxes on paper, or on a scene: float32 of its shape in [0, 1].
+    """Draw text, lines, grids and boxes on paper, or on the scene.
 
     Half of the pages are sharp to the pixel, as on screens, half soft, as printed and scanned.
+
+    Parameters
+    ----------
+    scene : float32 (size, size, 3), or grey (size, size, 1), in [0, 1]
+
+    Returns
+    -------
+    float32 of the scene's shape, in [0, 1]
     """
     size, channels = scene.shape[0], scene.shape[2]
     times = int(rng.integers(1, 4))  # drawn larger and averaged, or lines have no soft edges
@@ -64,7 +72,7 @@ def draw_page(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
         page = Image.new("RGB", (size * times, size * times), paper)
     draw = ImageDraw.Draw(page)
     draw.fontmode = "1" if times == 1 and rng.random() < 0.2 else "L"
-    bright = np.dot(paper, (0.3, 0.59, 0.11)) / 255
+    bright = np.dot(paper, LUMINANCE) / 255
     for _ in range(rng.integers(1, 5)):
         # Mostly as far from the paper as can be; faint ones are there, too.
         strength = rng.random() ** 0.5
@@ -94,6 +102,9 @@ def _color(rng: np.random.Generator, brightness: float, spread: float) -> tuple[
 def _length(rng: np.random.Generator, low: float, high: float) -> float:
     """Draw a length in pixels, as often 4 to 8 as 8 to 16."""
     return float(np.exp(rng.uniform(*np.log((low, high)))))
+
+
+# What is drawn on a page of so many pixels on a side, each drawn as times x times.
 
 
 def _text(draw: ImageDraw.ImageDraw, rng, size: int, times: int, ink) -> None:

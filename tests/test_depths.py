@@ -10,11 +10,12 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import tifffile
 from conftest import REPOSITORY, call_script, write_like, write_png16
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.progress import Progress
 from scipy.ndimage import gaussian_filter
 
@@ -273,8 +274,11 @@ def test_grain_coarser_than_pixels_is_taken_away_at_half_size_too(dtype):
     assert (twice[kept] == pixels[kept]).all()
     before, after = (np.mean((image / scale - clean)[~kept] ** 2) for image in (once, twice))
     assert after < 0.9 * before
-    change = np.where(kept, 0, twice.astype(float) - once) / scale
-    assert np.abs(gaussian_filter(change, (16, 16, 0))).max() < 1.5
+    # Local means may come nearer to the truth, which the grain's own are off by up to 5.4.
+    off = [np.where(kept, 0, image / scale - clean) for image in (once, twice)]
+    off = [np.abs(gaussian_filter(each, (16, 16, 0))) for each in off]
+    assert off[1].max() < 1.01 * off[0].max()
+    assert np.mean(off[1] ** 2) < 1.01 * np.mean(off[0] ** 2)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
@@ -784,6 +788,34 @@ def test_grain_of_about_a_pixel_needs_no_half_size():
     after = restore_picture(grey, Picture(Path(), noisy, 1))
     errors = [np.mean((image - clean) ** 2) for image in (noisy, after)]
     assert errors[1] < 0.65 * errors[0]  # before it knew grain 0.87, at half size as well 0.74
+
+
+@pytest.mark.parametrize("name", ["camera-bsds300-grey", "camera-bsds300"])
+def test_noise_between_letters_is_taken_away(name):
+    network = infer.load_model(PRETRAINED / f"{name}.keras")
+    channels = network.output_shape[-1]
+    rng = np.random.default_rng(0)
+    font = Path(matplotlib.get_data_path()) / "fonts/ttf/cmr10.ttf"  # that no training draws
+    page = Image.new("L", (192, 160), 245)
+    lines = "\n".join(map("".join, rng.choice(list("etaoinshrdlu    "), (10, 40))))
+    ImageDraw.Draw(page).text((4, 4), lines, 20, ImageFont.truetype(font, 13))
+    clean = np.repeat(np.asarray(page, float)[..., None], channels, 2)
+    noisy = np.rint((clean + 16 * rng.normal(size=clean.shape)).clip(0, 255)).astype(np.uint8)
+    after = restore_picture(network, Picture(Path(), noisy, channels))
+    errors = [np.mean((image - clean) ** 2) for image in (noisy, after)]
+    limit = {1: 0.5, 3: 0.24}[channels]  # before they knew pages 0.62 and 0.27
+    assert errors[1] < limit * errors[0]
+
+
+def test_thin_lines_that_meet_get_no_blobs():
+    grey = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras")
+    drawing = Image.new("L", (800, 800), 255)
+    for turn in np.linspace(0, np.pi, 60):
+        end = 390 * np.array((np.cos(turn), np.sin(turn)))
+        ImageDraw.Draw(drawing).line((*(400 - end), *(400 + end)), 0, 4)
+    fan = np.asarray(drawing.reduce(4))[..., None]
+    after = restore_picture(grey, Picture(Path(), fan, 1)).astype(float)
+    assert np.mean((after - fan) ** 2) < 40  # 148 with blobs
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

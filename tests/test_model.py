@@ -67,7 +67,7 @@ def test_the_skips_join_where_table_1_says():
 def test_model_knows_nothing_of_noise():
     source = (REPOSITORY / "model.py").read_text()
     imports = re.findall(r"^\s*(?:from|import) ([\w.]+)", source, re.MULTILINE)
-    assert set(imports) <= {"noise2noise.backend", "noise2noise.errors", "pathlib"}
+    assert set(imports) <= {"noise2noise.backend", "noise2noise.errors", "pathlib", "zipfile"}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
