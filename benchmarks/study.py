@@ -104,7 +104,7 @@ LARGE_CROPS = "--crop 256 --batch 1 --optimizer adam --learning-rate 2e-4 --clip
 # So have larger crops from the beginning, for what is known of grain and weak noise. (At 4e-4 a
 # single step of the grey network's lost it a decibel for some epochs.)
 LARGER = "--crop 128 --steps 250 --large-crops 0.15"
-# Then scenes are drawn: 12 epochs of night skies, the rest of pages besides.
+# Then scenes are drawn, too: night skies, and in the last two stages pages.
 DRAWN = f"{LARGER} --learning-rate 3e-4 --clip-norm 0.05 --seed 7 --epochs"
 FURTHER["camera-bsds300"] = [
     f"{LARGE_CROPS} --epochs 20 --steps 500",
