@@ -33,7 +33,7 @@ from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
-from noise2noise.restore import files_to_restore, restore_file
+from noise2noise.restore import files_to_restore, noise_is_independent, restore_file
 from noise2noise.tiles import Ensemble, FewSizes
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -297,7 +297,9 @@ def restore_files(args: argparse.Namespace) -> int:
             try:
                 with images.open_file(path) as file:
                     grey = all(file.colors(n) != 3 or file.read(n).grey for n in range(file.pages))
-                    trained = networks[grey]
+                    trained = networks[grey, False]
+                    if trained != networks[grey, True] and noise_is_independent(file):
+                        trained = networks[grey, True]
                     hint = say_why(trained, grey, file.format, args.filter is None)
                     if hint and hint not in hints:
                         hints.add(hint)

@@ -1,6 +1,6 @@
 """What to expect of a network: PSNR before and after, on noises that people's pictures have.
 
-    python benchmarks/unknown_noise.py                    gaussian-bsds300 and the camera's two
+    python benchmarks/unknown_noise.py                    what `infer.py --restore` picks, and each
     python benchmarks/unknown_noise.py captured-scenes --csv FILE
     python benchmarks/unknown_noise.py --coarse           as by infer.py --coarse
 
@@ -9,13 +9,14 @@ sigma 25, on the mosaic too; the truth of a mosaic is the clean picture, demosai
 row "none" is harm: Kodak's pictures as they are, against themselves. The last line says how much
 darker or lighter flat areas of white noise come out, at most. "On pages" is on text in fonts that
 no training drew. Networks for grey pictures are shown grey ones only. Local means are kept, as
-infer.py --restore does it.
+infer.py --restore does it. "picked" stands for the network that it picks for each picture.
 """
 
 import argparse
 import csv
 import io
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,13 +33,14 @@ from noise2noise.camera import demosaic, mosaic
 from noise2noise.datasets import scored_paths
 from noise2noise.errors import run_main
 from noise2noise.images import read_rgb
-from noise2noise.networks import find_models
+from noise2noise.networks import DEFAULTS, PRETRAINED, find_models, networks_to_restore_with
 from noise2noise.picture import Picture
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import restore_picture
+from noise2noise.restore import noise_is_independent, restore_picture
 from noise2noise.tiles import restore
 
 SIGMA = 25
+PICKED = "picked"
 FLAT = (0.1, 0.3, 0.5, 0.7, 0.9)
 FONTS = ("cmr10", "cmss10", "cmtt10")  # Matplotlib's
 
@@ -130,10 +132,29 @@ def expect(model, coarse: bool = False) -> dict[str, np.ndarray]:
     return {name: np.mean(values, axis=0) for name, values in rows.items()}
 
 
+class Picked:
+    """Whichever of the shipped networks `infer.py --restore` takes for a picture."""
+
+    output_shape = (None, None, None, 3)
+
+    def __init__(self):
+        self._networks = networks_to_restore_with(None, None, [PRETRAINED])
+        self._models = {t: infer.load_model(t.path) for t in {*self._networks.values()}}
+
+    def for_picture(self, picture: Picture):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "a.png")
+            Image.fromarray(picture.pixels.squeeze()).save(path)
+            with images.open_file(path) as file:
+                return self._models[self._networks[picture.grey, noise_is_independent(file)]]
+
+
 def before_and_after(
     model, noisy: np.ndarray, true: np.ndarray, coarse: bool
 ) -> tuple[float, float]:
     picture = Picture(Path(), noisy, noisy.shape[2])
+    if isinstance(model, Picked):
+        model = model.for_picture(picture)
     restored = restore_picture(model, picture, coarse=coarse)
     return metrics.psnr(noisy, true), metrics.psnr(restored, true)
 
@@ -150,13 +171,16 @@ def flat_error(model) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["gaussian-bsds300", "camera-bsds300", "camera-bsds300-grey"]
+    names = [PICKED, "gaussian-bsds300", *DEFAULTS.values()]
     parser.add_argument("names", nargs="*", default=names, help="of networks")
     parser.add_argument("--coarse", action="store_true", help="as by infer.py --coarse")
     parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
     models = {}
     for name in args.names:
+        if name == PICKED:
+            models[name] = Picked()
+            continue
         (trained,) = find_models(*name.split("-", 1))
         models[name] = infer.load_model(trained.path)
     found = [expect(model, args.coarse) for model in models.values()]
@@ -165,7 +189,10 @@ def main() -> None:
     for kind in (kind for kind in (*KINDS, "none") if kind in noisy):
         after = (f"{rows[kind][1]:.2f}" if kind in rows else "" for rows in found)
         table.append((kind, f"{noisy[kind]:.2f}", *after))
-    errors = (f"{100 * flat_error(model):.2f}%" for model in models.values())
+    errors = (
+        "" if name == PICKED else f"{100 * flat_error(model):.2f}%"
+        for name, model in models.items()
+    )
     table.append(("error of a flat area's mean", "", *errors))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -30,6 +30,7 @@ BORDER = 4  # pixels around a crop that demosaicing and sharpening need
 CURVE = np.linspace(0, 1, 1025, dtype=np.float32)  # where tone curves are inverted
 SHOT = 3e-5, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
+READ_NOISE = 0.02  # of `count`
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Camera:
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
     clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
+    counts: bool = False  # little light in colour, too
 
 
 TEST = Camera(tone=0.5, gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
@@ -105,12 +107,26 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
     return Camera(**draw)
 
 
-def draw_telescope(rng: np.random.Generator, grey: bool = False) -> Camera:
-    """Draw a camera for night skies: its files hold the sensor's values as they are."""
-    draw = {"grey": grey, "phase": tuple(rng.integers(2, size=2))}
+def draw_sensor(rng: np.random.Generator, grey: bool = False) -> Camera:
+    """Draw a sensor whose values are stored as they are, so that each pixel's noise is its own.
+
+    Microscopes, and the white noise that others test with; now and then rows or columns share some.
+    """
+    draw = {"grey": grey, "clipped": rng.random() < 0.5}
     if rng.random() < 0.1:
+        draw[str(rng.choice(("rows", "columns")))] = rng.random()
+    return Camera(gamma=1, counts=True, **draw)
+
+
+def draw_telescope(rng: np.random.Generator, grey: bool = False, own: bool = False) -> Camera:
+    """Draw a camera for night skies: its files hold the sensor's values as they are.
+
+    `own`: each pixel's noise is its own, for certain.
+    """
+    draw = {"grey": grey, "phase": tuple(rng.integers(2, size=2))}
+    if not own and rng.random() < 0.1:
         draw["grain"] = rng.uniform(0.4, 1.2)
-    elif not grey and rng.random() < 0.5:
+    elif not own and not grey and rng.random() < 0.5:
         draw["demosaicing"] = "bilinear"
     return Camera(gamma=1, clipped=False, **draw)
 
@@ -124,7 +140,7 @@ def draw_noise(camera: Camera, rng: np.random.Generator) -> tuple[float, float]:
     """Draw the sensor's (a, b): the noise of light v has the variance a v + b."""
     if camera.gamma == 1:
         white = (rng.uniform(0, 50) / 255) ** 2
-        if not camera.grey or rng.random() < 0.5:
+        if not (camera.grey or camera.counts) or rng.random() < 0.5:
             return 0.0, white
         a = np.exp(rng.uniform(*np.log(COUNTING)))
         return a, white * rng.random() ** 4
@@ -263,6 +279,23 @@ def corrupt(image: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray
     noise = a, read_noise(np.log(a))
     camera = TEST if image.shape[2] == 3 else GREY_TEST
     return deliver(develop(image, camera, noise, rng), camera)
+
+
+def count(image: np.ndarray, a: float, rng: np.random.Generator) -> np.ndarray:
+    """Return an image as a sensor counts it: with noise of the variance a x + 0.02^2.
+
+    Parameters
+    ----------
+    image : float32 (height, width, channels) in [0, 1]
+    a : float
+        The shot noise's variance at full light: that of 1 / a photons.
+
+    Returns
+    -------
+    float32 of the image's shape, any value; its mean is `image`
+    """
+    sensor = Camera(gamma=1, grey=image.shape[2] == 1, clipped=False)
+    return develop(image, sensor, (a, READ_NOISE**2), rng)
 
 
 def mosaic(image: np.ndarray, phase: tuple[int, int]) -> np.ndarray:

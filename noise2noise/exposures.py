@@ -15,7 +15,14 @@ import numpy as np
 from noise2noise.datasets import CAPTURED
 from noise2noise.errors import InputError
 from noise2noise.images import middle
-from noise2noise.noise import PATCH, noise_correlation, noise_variance, periodicity, shared_noise
+from noise2noise.noise import (
+    MAX_CORRELATION,
+    PATCH,
+    noise_correlation,
+    noise_variance,
+    periodicity,
+    shared_noise,
+)
 from noise2noise.ranges import Range, to_network, words
 from noise2noise.scenes import Scene, Scenes, training_exposures, training_scenes
 
@@ -30,7 +37,6 @@ MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift
 TILES, TILE_SIZE = 5, 96  # parts along each side, and their pixels, that may have moved
 MOVING = 8  # exposures of a scene that this is measured of
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
-MAX_CORRELATION = 0.15  # of the noise of pixels side by side: see `noise_correlation`
 CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
 LOSSY = ".jpg", ".jpeg", ".heic", ".heif", ".hif", ".avif"

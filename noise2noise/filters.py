@@ -215,7 +215,7 @@ class Filter:
     by it alone, x times the mask. `loss` is what
     `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
     `zero_mean` leaves a picture's local means as they are; `oriented` noise looks otherwise when
-    it is turned.
+    it is turned. `draw` draws a camera, given a generator and whether it is a grey one.
     """
 
     name: str
@@ -229,6 +229,7 @@ class Filter:
     loss: str = "l2"
     zero_mean: bool = False
     oriented: bool = False
+    draw: Callable[[np.random.Generator, bool], camera.Camera] | None = None
 
 
 FILTERS = {
@@ -240,8 +241,17 @@ FILTERS = {
         Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
         Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
         Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, oriented=True),
-        # Training draws whole cameras instead (`camera.draw_camera`).
-        Filter("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2, zero_mean=True),
+        # Training draws a whole camera for each pair of crops instead.
+        Filter(
+            *("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2),
+            zero_mean=True,
+            draw=camera.draw_camera,
+        ),
+        Filter(
+            *("sensor", "a", camera.count, None, 1e-2, 1e-3, 0.1),
+            zero_mean=True,
+            draw=camera.draw_sensor,
+        ),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
     )
 }

@@ -8,11 +8,19 @@ from noise2noise import runs
 from noise2noise.datasets import REAL_NOISE, dataset_name
 from noise2noise.errors import InputError, reading
 from noise2noise.filters import FILTERS, Filter
+from noise2noise.picture import LOSSY_FORMATS
 from noise2noise.ranges import Range
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
-CAMERA_NETWORKS = "camera-bsds300", "camera-bsds300-grey"  # for pictures in colour, and grey
-INDEPENDENT = "gaussian", "poisson"  # filters whose noise is independent from pixel to pixel
+# For people's pictures, by whether they are grey, and whether each pixel's noise is its own.
+DEFAULTS = {
+    (False, False): "camera-bsds300",
+    (True, False): "camera-bsds300-grey",
+    (False, True): "sensor-bsds300",
+    (True, True): "sensor-bsds300-grey",
+}
+# Filters whose noise is independent from pixel to pixel.
+INDEPENDENT = "gaussian", "poisson", "sensor"
 
 
 @dataclass(frozen=True)
@@ -104,18 +112,25 @@ def find_models(
 
 def networks_to_restore_with(
     filter: str | None, dataset: str | None, folders: Sequence[Path]
-) -> tuple[Trained, Trained]:
-    """Return the networks for pictures in colour and for grey ones: the one that is named, or
-    the camera's two. Raises `InputError` where it is neither."""
+) -> dict[tuple[bool, bool], Trained]:
+    """Return the network for each kind of pictures in `DEFAULTS`: the one that is named, or those.
+
+    Where one of those is missing, that for other noise takes its place, then that for colours.
+    Raises `InputError` where neither can be.
+    """
     found = find_models(filter, dataset, True, folders)
     if len(found) == 1:
-        return found[0], found[0]
+        return dict.fromkeys(DEFAULTS, found[0])
     named = {trained.name: trained for trained in found}
-    color, grey = (named.get(name) for name in CAMERA_NETWORKS)
-    if not color or dataset:
-        names = ", ".join(trained.words for trained in found)
-        raise InputError(f"name one model to restore with, of: {names}")
-    return color, grey or color
+    chosen = {}
+    for grey, own in DEFAULTS:
+        places = (grey, own), (grey, not own), (False, own), (False, not own)
+        names = [DEFAULTS[place] for place in places if DEFAULTS[place] in named]
+        if not names or dataset:
+            words = ", ".join(trained.words for trained in found)
+            raise InputError(f"name one model to restore with, of: {words}")
+        chosen[grey, own] = named[names[0]]
+    return chosen
 
 
 def say_why(trained: Trained, grey: bool, format: str, by_default: bool) -> str:
@@ -124,12 +139,14 @@ def say_why(trained: Trained, grey: bool, format: str, by_default: bool) -> str:
     `by_default`: no network was named.
     """
     kind = "is grey" if grey else "is in colour"
-    if by_default and trained.name in CAMERA_NETWORKS:
+    if by_default and trained.name in DEFAULTS.values():
+        if trained.filter.name in INDEPENDENT:
+            kind = f"{kind}, with noise of each pixel's own"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if grey and not trained.grey:
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
-    if format in ("JPEG", "HEIF", "AVIF") and trained.filter and trained.filter.name in INDEPENDENT:
+    if format in LOSSY_FORMATS and trained.filter and trained.filter.name in INDEPENDENT:
         return (
             f"is {format}, whose noise is not independent from pixel to pixel, as it was where "
             f"{trained.name} was trained: leave out the network's name for such pictures"

@@ -12,6 +12,7 @@ MOST_FLAT = 0.05  # the share that may be taken: more are not flat
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
+MAX_CORRELATION = 0.15  # `noise_correlation` of noise that is independent
 
 
 def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> float:

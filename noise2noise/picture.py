@@ -38,6 +38,9 @@ DECODE_ERRORS = (
 )
 
 
+LOSSY_FORMATS = "JPEG", "HEIF", "AVIF"  # whose compression makes pixels share noise
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as it is stored: not turned, nothing converted but palettes.

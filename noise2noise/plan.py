@@ -38,7 +38,7 @@ def recipe(filter: str, gpu: bool, further: bool = False) -> dict:
 
 def paints(filter: str) -> bool:
     """Whether a training can give crops flat areas: not real exposures, nor a camera's."""
-    return filter in FILTERS and filter != "camera"
+    return filter in FILTERS and not FILTERS[filter].draw
 
 
 def by_timing(

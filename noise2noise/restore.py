@@ -14,14 +14,14 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
-from noise2noise.noise import WEAK, periodicity
-from noise2noise.picture import SUFFIXES, Picture, PictureFile
+from noise2noise.noise import MAX_CORRELATION, WEAK, noise_correlation, periodicity
+from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore
 
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
-PATTERN_SIZE = 1024  # pixels on a side of the part in the middle that it is looked for in
+MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
 
 
@@ -196,6 +196,32 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list
     return notes
 
 
+def noise_is_independent(file: PictureFile) -> bool:
+    """Whether each pixel's noise is its own, as far as three pages of a file tell.
+
+    JPEG and a mosaic smooth differences of colours most, so these count too: under strong noise
+    that is then all that shows it. False where no noise can be measured.
+    """
+    if file.format in LOSSY_FORMATS:
+        return False
+    found = []
+    for n in sorted({0, file.pages // 2, file.pages - 1}):
+        picture = file.read(n)
+        picture = replace(picture, pixels=images.middle(picture.pixels, MIDDLE))
+        values = picture.pixels[..., : picture.colors]
+        missing = ranges.missing(values, picture.nodata)
+        if picture.hidden is not None:
+            missing |= picture.hidden[..., None]
+        if not picture.grey:
+            differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
+            values = np.concatenate((values, differences), axis=2)
+            missing = missing.any(axis=2, keepdims=True)
+        correlation = noise_correlation(values, missing)
+        if correlation == correlation:  # or there is none to measure
+            found.append(abs(correlation))
+    return bool(found) and max(found) <= MAX_CORRELATION
+
+
 def choose_range(
     trained: Trained, file: PictureFile, given: Range | None = None
 ) -> tuple[Range | str | None, str]:
@@ -367,8 +393,8 @@ def _halved(image: np.ndarray, span: Range | None) -> np.ndarray:
 def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:
     """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
     for k, (part, own) in enumerate(parts(picture, span)):
-        before = images.middle(part.pixels[..., : part.colors], PATTERN_SIZE)
-        after = images.middle(pixels[..., k : k + part.colors], PATTERN_SIZE)
+        before = images.middle(part.pixels[..., : part.colors], MIDDLE)
+        after = images.middle(pixels[..., k : k + part.colors], MIDDLE)
         with np.errstate(invalid="ignore"):  # of what is no number, and stayed
             taken = ranges.to_network(before, own) - ranges.to_network(after, own)
         taken = np.nan_to_num(taken).mean(axis=2)

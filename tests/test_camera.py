@@ -12,6 +12,7 @@ from noise2noise.camera import Camera, deliver, demosaic, develop, draw_camera, 
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.filters import FILTERS
 from noise2noise.images import luminance
+from noise2noise.noise import noise_correlation
 from noise2noise.pairs import CameraPairs
 
 COPIES = 3000
@@ -66,6 +67,26 @@ def test_the_sensors_noise_is_what_the_formula_says():
         flat = np.full((200, 200, 3), brightness, np.float32)
         image = develop(flat, shot, (0.01, 0.0004), rng)
         assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
+
+
+def test_the_noise_of_a_sensor_alone_is_independent_but_for_rows_and_columns():
+    rng = np.random.default_rng(0)
+    shots = [camera.draw_sensor(rng) for _ in range(300)]
+    for shot in shots:
+        assert shot == Camera(
+            *(shot.gamma, 0.0, False),
+            **{name: getattr(shot, name) for name in ("rows", "columns", "clipped", "counts")},
+        )
+        assert shot.gamma == 1
+    assert 10 < sum(bool(shot.rows or shot.columns) for shot in shots) < 60
+    noises = [camera.draw_noise(shot, rng) for shot in shots]
+    assert 100 < sum(a > 0 for a, _ in noises) < 200  # in colour, too
+    flat = np.full((200, 200, 3), 0.5, np.float32)
+    noise = FILTERS["sensor"].corrupt(flat, 0.01, rng) - flat
+    assert noise.var() == pytest.approx(0.005 + 0.02**2, rel=0.02)
+    assert abs(noise_correlation(noise)) < 0.05
+    for shot in (camera.draw_telescope(rng, own=True) for _ in range(100)):
+        assert not (shot.grain or shot.demosaicing)
 
 
 def test_grain_is_as_strong_as_other_noise_and_as_coarse_as_asked_for():

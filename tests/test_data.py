@@ -37,7 +37,7 @@ def batches(pictures, filter="gaussian", **options) -> NoisyDataset:
 @pytest.mark.parametrize("filter", FILTERS)
 def test_a_batch_is_float32_pairs_and_some_have_weights(pictures, filter):
     batch = batches(pictures, filter)[0]
-    assert len(batch) == (3 if filter in ("bernoulli", "camera") else 2)
+    assert len(batch) == (3 if filter in ("bernoulli", "camera", "sensor") else 2)
     assert all(array.dtype == np.float32 for array in batch)
     assert [array.shape for array in batch[:2]] == [(4, 32, 32, 3)] * 2
     if filter == "bernoulli":
@@ -47,7 +47,7 @@ def test_a_batch_is_float32_pairs_and_some_have_weights(pictures, filter):
         assert not target[weight == 0].any()
 
 
-@pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "camera"])
+@pytest.mark.parametrize("filter", ["gaussian", "bernoulli", "camera", "sensor"])
 def test_crops_are_large_from_a_batch_on(pictures, filter):
     usual, large = batches(pictures, filter), batches(pictures, filter, large_from=2)
     for i in range(2):
