@@ -25,7 +25,7 @@ from noise2noise.arguments import Parser, add_range
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
-from noise2noise.networks import PRETRAINED, Trained
+from noise2noise.networks import DEFAULTS, PRETRAINED, Trained
 from noise2noise.noise import periodicity
 from noise2noise.picture import Picture
 from noise2noise.restore import (
@@ -750,7 +750,8 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
         tifffile.imwrite(tmp_path / name, pages, compression=compression, truncate="one" in name)
     trained = Trained("unchanged", None, Path(), grey=True)
     monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
-    monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: (trained, trained))
+    chosen = {kind: replace(trained, name=str(kind)) for kind in DEFAULTS}
+    monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: chosen)
     arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
     arguments |= {"overwrite": False, "compare": False, "amount": 1, "ensemble": False}
     arguments |= {"coarse": False}
