@@ -91,7 +91,7 @@ class NoisyDataset(keras.utils.PyDataset):
             paths = find_pictures(Path(images))
             images = ImageFiles(paths, min_size=crop_size, grey=channels == 1)
         filter = FILTERS[filter] if isinstance(filter, str) else filter
-        kind = CameraPairs if filter and filter.draw else self.kind
+        kind = CameraPairs if filter and filter.draw_camera else self.kind
         self.pairs = kind(
             *(images, filter, batch_size, crop_size, steps),
             stream=VALIDATION if validation else TRAINING,

@@ -297,10 +297,10 @@ def restore_files(args: argparse.Namespace) -> int:
             try:
                 with images.open_file(path) as file:
                     grey = all(file.colors(n) != 3 or file.read(n).grey for n in range(file.pages))
-                    trained = networks[grey, False]
-                    if trained != networks[grey, True] and noise_is_independent(file):
-                        trained = networks[grey, True]
-                    hint = say_why(trained, grey, file.format, args.filter is None)
+                    choice = networks[grey, False] != networks[grey, True]
+                    own = choice and noise_is_independent(file)
+                    trained = networks[grey, own]
+                    hint = say_why(trained, grey, own, file.format, args.filter is None)
                     if hint and hint not in hints:
                         hints.add(hint)
                         print(f"{path} {hint}", flush=True)

@@ -215,7 +215,7 @@ class Filter:
     by it alone, x times the mask. `loss` is what
     `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
     `zero_mean` leaves a picture's local means as they are; `oriented` noise looks otherwise when
-    it is turned. `draw` draws a camera, given a generator and whether it is a grey one.
+    it is turned. `draw_camera` draws a camera, given a generator and whether it is grey.
     """
 
     name: str
@@ -229,7 +229,7 @@ class Filter:
     loss: str = "l2"
     zero_mean: bool = False
     oriented: bool = False
-    draw: Callable[[np.random.Generator, bool], camera.Camera] | None = None
+    draw_camera: Callable[[np.random.Generator, bool], camera.Camera] | None = None
 
 
 FILTERS = {
@@ -245,12 +245,12 @@ FILTERS = {
         Filter(
             *("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2),
             zero_mean=True,
-            draw=camera.draw_camera,
+            draw_camera=camera.draw_camera,
         ),
         Filter(
             *("sensor", "a", camera.count, None, 1e-2, 1e-3, 0.1),
             zero_mean=True,
-            draw=camera.draw_sensor,
+            draw_camera=camera.draw_sensor,
         ),
         Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
     )

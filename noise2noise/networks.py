@@ -115,8 +115,8 @@ def networks_to_restore_with(
 ) -> dict[tuple[bool, bool], Trained]:
     """Return the network for each kind of pictures in `DEFAULTS`: the one that is named, or those.
 
-    Where one of those is missing, that for other noise takes its place, then that for colours.
-    Raises `InputError` where neither can be.
+    Where one of those is missing, another takes its place, one that knows such noise if it can.
+    Raises `InputError` where none does.
     """
     found = find_models(filter, dataset, True, folders)
     if len(found) == 1:
@@ -124,7 +124,8 @@ def networks_to_restore_with(
     named = {trained.name: trained for trained in found}
     chosen = {}
     for grey, own in DEFAULTS:
-        places = (grey, own), (grey, not own), (False, own), (False, not own)
+        # The camera's know a sensor's noise, too, and that for colours knows grey pictures.
+        places = (grey, own), (grey, False), (False, False), (grey, True), (False, True)
         names = [DEFAULTS[place] for place in places if DEFAULTS[place] in named]
         if not names or dataset:
             words = ", ".join(trained.words for trained in found)
@@ -133,14 +134,14 @@ def networks_to_restore_with(
     return chosen
 
 
-def say_why(trained: Trained, grey: bool, format: str, by_default: bool) -> str:
+def say_why(trained: Trained, grey: bool, own: bool, format: str, by_default: bool) -> str:
     """Return what a user should know of a network for a picture: "" where that is nothing.
 
-    `by_default`: no network was named.
+    `own`: each pixel's noise is its own, for all that is known. `by_default`: no network was named.
     """
     kind = "is grey" if grey else "is in colour"
     if by_default and trained.name in DEFAULTS.values():
-        if trained.filter.name in INDEPENDENT:
+        if own:
             kind = f"{kind}, with noise of each pixel's own"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if grey and not trained.grey:

@@ -264,11 +264,12 @@ class CameraPairs(NoisyPairs):
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         grey = self.channels == 1
         if sky := crop_rng.random() < SKIES:
-            shot = camera.draw_telescope(crop_rng, grey, own=self.filter.name == "sensor")
+            own = self.filter.draw_camera is camera.draw_sensor
+            shot = camera.draw_telescope(crop_rng, grey, own)
             scene = drawn.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
             noise = target_noise = camera.draw_faint_noise(input_rng)
         else:
-            shot = self.filter.draw(crop_rng, grey)
+            shot = self.filter.draw_camera(crop_rng, grey)
             (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
             if crop_rng.random() < PAGES:
                 scene = drawn.draw_page(crop_rng, scene)

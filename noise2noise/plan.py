@@ -37,8 +37,8 @@ def recipe(filter: str, gpu: bool, further: bool = False) -> dict:
 
 
 def paints(filter: str) -> bool:
-    """Whether a training can give crops flat areas: not real exposures, nor a camera's."""
-    return filter in FILTERS and not FILTERS[filter].draw
+    """Whether a training can give crops flat areas: not real exposures, nor drawn cameras."""
+    return filter in FILTERS and not FILTERS[filter].draw_camera
 
 
 def by_timing(

@@ -207,13 +207,13 @@ def noise_is_independent(file: PictureFile) -> bool:
     found = []
     for n in sorted({0, file.pages // 2, file.pages - 1}):
         picture = file.read(n)
-        picture = replace(picture, pixels=images.middle(picture.pixels, MIDDLE))
-        values = picture.pixels[..., : picture.colors]
+        values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
         missing = ranges.missing(values, picture.nodata)
         if picture.hidden is not None:
-            missing |= picture.hidden[..., None]
+            missing |= images.middle(picture.hidden, MIDDLE)[..., None]
         if not picture.grey:
-            differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # infinite ones, which are missing
+                differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
             values = np.concatenate((values, differences), axis=2)
             missing = missing.any(axis=2, keepdims=True)
         correlation = noise_correlation(values, missing)

@@ -89,6 +89,21 @@ def test_the_noise_of_a_sensor_alone_is_independent_but_for_rows_and_columns():
         assert not (shot.grain or shot.demosaicing)
 
 
+@pytest.mark.parametrize("name", ["camera", "sensor"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("skies", [0, 1])
+def test_a_training_on_sensors_has_no_noise_that_pixels_share(name, channels, skies, monkeypatch):
+    flat = [np.full((300, 300, channels), 128, np.uint8)]
+    monkeypatch.setattr("noise2noise.pairs.SKIES", skies)
+    pairs = CameraPairs(flat, FILTERS[name], 1, 64, 100, channels=channels)
+    found = []
+    for number in range(100):
+        one, other, _ = pairs.make(number, [0])
+        found.append(abs(noise_correlation((one - other)[0])))
+    far = np.mean(np.array(found) > 0.2)
+    assert far > 0.05 if name == "camera" else far <= 0.01
+
+
 def test_grain_is_as_strong_as_other_noise_and_as_coarse_as_asked_for():
     flat = np.full((400, 400, 3), 0.5, np.float32)
     image = develop(flat, Camera(gamma=1, grain=1.0), (0.01, 0), np.random.default_rng(0)) - flat

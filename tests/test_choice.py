@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from conftest import call_script
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, laplace
 
 from model import build_unet
 from noise2noise import camera, images
@@ -37,11 +37,16 @@ def demosaiced(image: np.ndarray) -> np.ndarray:
     return camera.demosaic(camera.mosaic(image, (0, 0)), (0, 0), "edges")
 
 
+def sharpened(image: np.ndarray) -> np.ndarray:
+    return image - 2 * laplace(image, axes=(0, 1))
+
+
 DELIVERED = {  # how noise of some strength gets into a picture's file
     "as it is": lambda clean, sigma: clean + noise(sigma, clean.shape),
     "smoothed": lambda clean, sigma: (
         clean + gaussian_filter(noise(sigma, clean.shape), (0.7, 0.7, 0))
     ),
+    "sharpened": lambda clean, sigma: sharpened(clean + noise(sigma, clean.shape)),
     "JPEG": lambda clean, sigma: jpeg(clean + noise(sigma, clean.shape)),
     "mosaic": lambda clean, sigma: demosaiced(PHOTO + noise(sigma)),
 }
@@ -89,6 +94,13 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
     pixels = np.stack((to_8bit(hidden), np.uint8(shown)), axis=2)
     Image.fromarray(pixels).save(tmp_path / "transparent.png")
     assert independent(tmp_path / "transparent.png")
+    colour = PHOTO + noise(25)
+    colour[:150, :, 0], colour[150:170] = np.nan, np.inf
+    tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
+    assert independent(tmp_path / "colour.tif")
+    both = np.stack((noisy, smooth), axis=2)  # channels, one of which is no colour
+    tifffile.imwrite(tmp_path / "two.tif", both, photometric="minisblack", planarconfig="contig")
+    assert not independent(tmp_path / "two.tif")
     Image.fromarray(to_8bit(noisy)).save(tmp_path / "a.jpg", quality=100)
     assert not independent(tmp_path / "a.jpg")  # its kind says so
 
@@ -129,4 +141,6 @@ def test_each_picture_gets_the_network_for_its_colours_and_noise(tmp_path):
     assert "is JPEG, whose noise is not independent" in said
     (folder / "sensor-bsds300.keras").unlink()
     (folder / "camera-bsds300-grey.keras").unlink()
-    assert "with camera-bsds300 and sensor-bsds300-grey," in restore()
+    said = restore()
+    assert "with camera-bsds300 and sensor-bsds300-grey," in said
+    assert "grey.jpg is grey, and no network is named: camera-bsds300 restores it" in said
