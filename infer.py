@@ -11,7 +11,7 @@
 Models are taken from pretrained/ and runs/ (of two with one name, that in runs/), or from where
 --models says. The clean picture is corrupted by the filter at its test strength, the same way
 every time, and restored; with --restore, pictures that are noisy already are restored to files
-of the same names and kinds, by the networks for cameras' pictures where none is named.
+of the same names and kinds, where no network is named by the one for their colours and noise.
 """
 
 import argparse

@@ -12,11 +12,11 @@ captured SCENES --restore`. The restored files are scored against the hidden cle
 
 sensor: colours, 16-bit PNG. The noise is that of a sensor, stronger in brighter places, with a
 black level that keeps it from being clipped; the training code is told nothing about it. Beside it
-the same network trained for as long on clean targets.
+the same network trained for as long on clean targets, and what `infer.py --restore` makes of the
+pictures with the network that it picks by itself, of those that are shipped.
 
 microscope: grey stacks of 12-bit values in 16-bit TIFF, offset 100, Poisson noise of up to 100
-electrons and read noise. Beside it the same with clean targets, and what `infer.py --restore`
-makes of the stacks with the network that it picks by itself, of those that are shipped.
+electrons and read noise. Beside it the same.
 
 single: the microscope's first exposure of each scene, `train_model.py single`, against its
 captured network and the shipped one.
@@ -60,7 +60,7 @@ from train_model import BETA1, BETA2
 
 GAIN, READ_NOISE = 0.01, 0.02  # variance = GAIN x + READ_NOISE^2: 26/255 for white, 5/255 for black
 REHEARSALS = {  # what is trained, and how it is called in tables
-    "sensor": ("captured", "clean targets"),
+    "sensor": ("captured", "clean targets", "shipped"),
     "microscope": ("captured", "clean targets", "shipped"),
     "single": ("captured", "single", "shipped"),
     "alone": ("single", "shipped", "BM3D"),

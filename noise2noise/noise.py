@@ -9,6 +9,7 @@ import numpy as np
 PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 MOST_FLAT = 0.05  # the share that may be taken: more are not flat
+MOST_AT_AN_END = 0.6  # of a patch's values: more are cut off, or of a flat area without noise
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
@@ -53,7 +54,7 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
         patches = patches[~_blocks(missing[..., k], PATCH).any(axis=(1, 2))]
         ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
         at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
-        patches = patches[at_an_end < 0.25]
+        patches = patches[at_an_end < MOST_AT_AN_END]
         # Fluxes may be of 1e-26, or 1e20.
         most = max(abs(float(end(patches, initial=0))) for end in (np.min, np.max)) or 1.0
         noise = np.divide(patches, most, dtype=np.float32) @ np.float32(flatten)

@@ -22,6 +22,9 @@ from noise2noise.tiles import STRIP, restore
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
 MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
+# `noise_correlation` of noise that is taken for independent in grey: the sensor's network leaves
+# much of noise that was smoothed a little, as by resizing. In colour the channels tell it.
+MAX_GREY_CORRELATION = 0.06
 ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
 
 
@@ -202,9 +205,9 @@ def noise_is_independent(file: PictureFile) -> bool:
     JPEG and a mosaic smooth differences of colours most, so these count too: under strong noise
     that is then all that shows it. False where no noise can be measured.
     """
+    measured = False
     if file.format in LOSSY_FORMATS:
         return False
-    found = []
     for n in sorted({0, file.pages // 2, file.pages - 1}):
         picture = file.read(n)
         values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
@@ -216,10 +219,11 @@ def noise_is_independent(file: PictureFile) -> bool:
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
             values = np.concatenate((values, differences), axis=2)
             missing = missing.any(axis=2, keepdims=True)
-        correlation = noise_correlation(values, missing)
-        if correlation == correlation:  # or there is none to measure
-            found.append(abs(correlation))
-    return bool(found) and max(found) <= MAX_CORRELATION
+        correlation = abs(noise_correlation(values, missing))
+        if correlation > (MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION):
+            return False
+        measured |= correlation == correlation
+    return measured
 
 
 def choose_range(

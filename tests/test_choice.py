@@ -98,6 +98,17 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
     colour[:150, :, 0], colour[150:170] = np.nan, np.inf
     tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
     assert independent(tmp_path / "colour.tif")
+    halved = Image.fromarray(to_8bit(PHOTO + noise(50))).resize((128, 128))
+    halved.save(tmp_path / "halved.png")
+    halved.convert("L").save(tmp_path / "halved-grey.png")
+    assert independent(tmp_path / "halved.png")  # nearly
+    assert not independent(tmp_path / "halved-grey.png")
+    photons = np.random.default_rng(0).poisson(2 * PHOTO[..., 0])  # none in many pixels
+    Image.fromarray(np.uint8(20 * photons)).save(tmp_path / "photons.png")
+    assert independent(tmp_path / "photons.png")
+    dark = PHOTO / 10 + gaussian_filter(noise(25), (0.7, 0.7, 0))  # half of it is cut off
+    Image.fromarray(to_8bit(dark)).save(tmp_path / "dark.png")
+    assert not independent(tmp_path / "dark.png")
     both = np.stack((noisy, smooth), axis=2)  # channels, one of which is no colour
     tifffile.imwrite(tmp_path / "two.tif", both, photometric="minisblack", planarconfig="contig")
     assert not independent(tmp_path / "two.tif")
