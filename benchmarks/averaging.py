@@ -28,7 +28,7 @@ EXPOSURES = 4
 
 
 def main() -> None:
-    model = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras")
+    model = infer.load_model(PRETRAINED / "sensor-bsds300-grey.keras")
 
     def restored(pixels: np.ndarray) -> np.ndarray:
         return restore_picture(model, Picture(Path(), pixels, 1), ranges.measure([pixels]))

@@ -5,7 +5,7 @@
 Bright: sky of 500 electrons, read noise 8, 40 stars of up to 40,000; mean error where the sky is
 dark and root mean square of all, before and after. Faint: sky of 200, read noise 5, stars 48 pixels
 apart; their light within 7 pixels less the median of a ring of 12 to 20, in parts of the true
-light, and how much that varies from star to star. (Default: the shipped network for grey pictures.)
+light, and how much that varies from star to star. (Default: the shipped network for grey sensors.)
 """
 
 import argparse
@@ -92,7 +92,7 @@ def light(image: np.ndarray, place) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    shipped = PRETRAINED / "camera-bsds300-grey.keras"
+    shipped = PRETRAINED / "sensor-bsds300-grey.keras"
     parser.add_argument("networks", nargs="*", type=Path, default=[shipped])
     for path in parser.parse_args().networks:
         model = infer.load_model(path)

@@ -791,7 +791,7 @@ def test_grain_of_about_a_pixel_needs_no_half_size():
     assert errors[1] < 0.65 * errors[0]  # before it knew grain 0.87, at half size as well 0.74
 
 
-@pytest.mark.parametrize("name", ["camera-bsds300-grey", "camera-bsds300"])
+@pytest.mark.parametrize("name", DEFAULTS.values())
 def test_noise_between_letters_is_taken_away(name):
     network = infer.load_model(PRETRAINED / f"{name}.keras")
     channels = network.output_shape[-1]
@@ -808,8 +808,9 @@ def test_noise_between_letters_is_taken_away(name):
     assert errors[1] < limit * errors[0]
 
 
-def test_thin_lines_that_meet_get_no_blobs():
-    grey = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras")
+@pytest.mark.parametrize("name", ["camera-bsds300-grey", "sensor-bsds300-grey"])
+def test_thin_lines_that_meet_get_no_blobs(name):
+    grey = infer.load_model(PRETRAINED / f"{name}.keras")
     drawing = Image.new("L", (800, 800), 255)
     for turn in np.linspace(0, np.pi, 60):
         end = 390 * np.array((np.cos(turn), np.sin(turn)))
@@ -820,8 +821,9 @@ def test_thin_lines_that_meet_get_no_blobs():
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_no_holes_are_dug_beside_bright_stars(dtype):
-    network = infer.load_model(PRETRAINED / "camera-bsds300-grey.keras", "auto")
+@pytest.mark.parametrize("name", ["camera-bsds300-grey", "sensor-bsds300-grey"])
+def test_no_holes_are_dug_beside_bright_stars(name, dtype):
+    network = infer.load_model(PRETRAINED / f"{name}.keras", "auto")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:192, :192]
     sky = np.full((192, 192), 500.0)

@@ -58,7 +58,7 @@ def test_published_scores_come_out_again_to_the_last_digit(first_pictures, tmp_p
     "name",
     [
         *("camera-bsds300", "camera-bsds300-grey", "gaussian-bsds300", "poisson-bsds300"),
-        *("bernoulli-bsds300", "text-bsds300-l1"),
+        *("sensor-bsds300", "sensor-bsds300-grey", "bernoulli-bsds300", "text-bsds300-l1"),
     ],
 )
 def test_flat_pictures_without_noise_stay_as_they_are(name):
