@@ -62,7 +62,7 @@ class Camera:
     quality: int = 0
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
     clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
-    counts: bool = False  # little light in colour, too
+    counts: bool = False  # its light may be little (COUNTING) in colour, too
 
 
 TEST = Camera(tone=0.5, gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
