@@ -244,7 +244,6 @@ def failures(tmp_path_factory):
         }
 
 
-@pytest.mark.xdist_group("failures")  # in one process, or each would have all of them
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=needs_mirror if "flipped" in n else ()) for n in FAILURES],
