@@ -27,7 +27,7 @@ import numpy as np
 from noise2noise import images, metrics, runs
 from noise2noise.arguments import Parser, add_range, check_range, share
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
-from noise2noise.errors import InputError, WriteError, reading, report, run_main
+from noise2noise.errors import InputError, ModelError, WriteError, reading, report, run_main
 from noise2noise.files import make_folder, remove_parts, write_whole
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
@@ -158,7 +158,7 @@ def load(trained: Trained, ensemble: bool, precision: str = "float32"):
     """Load a trained network; as an `Ensemble`, unless its noise looks otherwise when turned."""
     shipped = PRETRAINED / f"{trained.name}.keras"
     if shipped.exists() and not shipped.samefile(trained.path):
-        print(f"{trained.name} is {trained.path}; --models pretrained takes the shipped one")
+        print(f"{trained.name} is {trained.path}; --models {PRETRAINED} takes the shipped one")
     model = load_model(trained.path, precision)
     return Ensemble(model) if ensemble and not trained.oriented else model
 
@@ -310,7 +310,7 @@ def restore_files(args: argparse.Namespace) -> int:
                     figure = figures and figure_path(figures / target.relative_to(args.output))
                     wanted = args.range, args.amount, figure, args.coarse
                     restore_file(model, trained, file, target, progress, *wanted)
-            except WriteError:
+            except (WriteError, ModelError):
                 raise
             except InputError as error:
                 report(error)

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from noise2noise.backend import keras
-from noise2noise.errors import InputError
+from noise2noise.errors import ModelError
 
 LEAKY_SLOPE = 0.1  # the paper, appendix A.1
 
@@ -72,7 +72,7 @@ def load_unet(path: Path) -> keras.Model:
     """Build the U-Net of Table 1 with the weights of a .keras file, in today's dtype policy.
 
     Keras' safe mode is on, so a file that carries code is refused; so is a damaged file and
-    any other network, with an `InputError` that names the file.
+    any other network, with a `ModelError` that names the file.
     """
     try:
         with zipfile.ZipFile(path):  # of a file that is none Keras says that it is not found
@@ -82,10 +82,10 @@ def load_unet(path: Path) -> keras.Model:
         model = build_unet(channels or 3, made or 3)
     except Exception as error:  # Keras lets through whatever zip, JSON and HDF5 raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise InputError(f"{path} cannot be loaded as a model: {reason}") from None
+        raise ModelError(f"{path} cannot be loaded as a model: {reason}") from None
     kinds = [[(type(layer), layer.name) for layer in net.layers] for net in (stored, model)]
     if kinds[0] != kinds[1] or [w.shape for w in weights] != [w.shape for w in model.weights]:
-        raise InputError(f"{path} is another network than this project's U-Net")
+        raise ModelError(f"{path} is another network than this project's U-Net")
     model.set_weights(weights)
     return model
 

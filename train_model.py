@@ -80,20 +80,12 @@ def main() -> int:
         )
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     os.environ["MPLBACKEND"] = "agg"  # whatever a notebook or a desktop names: it shows nothing
-    from model import build_unet, load_unet
-    from noise2noise import backend, callbacks, plots
+    from model import build_unet
+    from noise2noise import backend, callbacks
 
     backend.keep_freed_memory()
     processes = backend.join_processes()
-    start = load_unet(args.start_from) if args.start_from else None
-    if start and start.output_shape[-1] < args.channels:
-        raise InputError(
-            f"{args.start_from} is for grey pictures, and these files have three channels: start "
-            "from a network for colours, or save them with one channel"
-        )
-    # Before --fresh renames the folder that it may be in.
-    args.start_sha256 = args.start_from and sha256(args.start_from)
-    args.trained_before = runs.read_training(args.start_from) if args.start_from else {}
+    given, start = args.start_from, open_start(args)
     # Once to train it, fused, and once to save it as it is in Table 1.
     build = partial(build_unet, args.channels, args.channels)
     if args.minutes:
@@ -119,25 +111,13 @@ def main() -> int:
     except runs.Interrupted as stopped:
         again = "the same command"
         again += ", without --fresh," if args.fresh else ""
-        again += f" and with --start-from {args.start_from}," if args.start_moved else ""
+        again += f" and with --start-from {args.start_from}," if args.start_from != given else ""
         with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends `| tee` first
             print(f"{stopped}: {again} goes on from there", flush=True)
         return runs.EXIT_INTERRUPTED
 
     if processes.chief:
-        run.write_history()
-        recipe = f"{args.optimizer.title()} {args.learning_rate:g}"
-        title = f"{run.folder.name}: {args.loss.upper()}, {recipe}"
-        chart = plots.chart1(run.history, title, args.loss, noise_floor)
-        plots.save_and_show(chart, run.folder / runs.CHART, show=False)
-        backend.set_precision("float32")  # no trace in the file of the precision it trained in
-        with backend.single_device():
-            trained = build()
-            trained.set_weights(model.get_weights())
-            run.finish(trained, what_was_trained(args))
-        psnr = run.history[-1].get("val_psnr")
-        reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
-        print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+        finish(args, build, model, run, noise_floor)
         if args.minutes:
             minutes = (time.monotonic() - STARTED) / 60
             print(f"{took} {minutes:.1f} minutes, {args.minutes:g} were planned in all")
@@ -166,6 +146,24 @@ def open_images(args: argparse.Namespace):
     return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
+def open_start(args: argparse.Namespace):
+    """Return the network of --start-from, if any, and note what it is in `args`."""
+    if not args.start_from:
+        return None
+    from model import load_unet
+
+    start = load_unet(args.start_from)
+    if start.output_shape[-1] < args.channels:
+        raise InputError(
+            f"{args.start_from} is for grey pictures, and these files have three channels: start "
+            "from a network for colours, or save them with one channel"
+        )
+    # Before --fresh renames the folder that it may be in.
+    args.start_sha256 = sha256(args.start_from)
+    args.trained_before = runs.read_training(args.start_from)
+    return start
+
+
 def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
     """Set the options that --minutes stands for: as the run was planned, or by timing it anew."""
     from noise2noise import backend
@@ -186,16 +184,17 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
         runs.check_free(run_folder(args))  # before it takes its time
     planned = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
     planned |= {} if can_bear_large_crops(args, training) else {"large_crops": 0.0}
-    vars(args).update(planned, epochs=1, steps=plan.TIMED_STEPS)
+    trial = argparse.Namespace(**vars(args) | planned | {"epochs": 1, "steps": plan.TIMED_STEPS})
     each = 4 * backend.device_count()  # of whose large crops each device takes as many
-    args.batch = -(-args.batch // each) * each
+    trial.batch = -(-trial.batch // each) * each
 
     def prepare():
-        batches, validation_batches = make_batches(args, training, validation, processes)
-        large_batches, _ = make_batches(args, training, validation, processes, large_from=0)
-        with backend.distribute(smallest_batch(args)):
-            model = compile_model(args, build, None, choose_precision(args, earlier))
-        at_end = clean_psnr(args, build, validation)
+        images = training, validation, processes
+        batches, validation_batches = make_batches(trial, *images)
+        large_batches = make_batches(trial, *images, large_from=0)[0] if trial.large_crops else None
+        with backend.distribute(smallest_batch(trial)):
+            model = compile_model(trial, build, None, choose_precision(trial, earlier))
+        at_end = clean_psnr(trial, build, validation)
         return model, batches, large_batches, validation_batches, at_end
 
     def agree(number: int) -> int:
@@ -203,11 +202,11 @@ def plan_training(args: argparse.Namespace, build, training, validation, process
 
     if processes.chief:
         print(f"timing some steps, to plan {args.minutes:g} minutes", flush=True)
-    planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
-    if (times := plan.more_crops(planned, args.batch)) > 1:
-        args.batch *= times
-        planned = plan.by_timing(args.minutes, STARTED, prepare, agree)
-    vars(args).update(planned)
+    length = plan.by_timing(args.minutes, STARTED, prepare, agree)
+    if (times := plan.more_crops(length, trial.batch)) > 1:
+        trial.batch *= times
+        length = plan.by_timing(args.minutes, STARTED, prepare, agree)
+    vars(args).update(planned, batch=trial.batch, **length)
 
 
 def run_folder(args: argparse.Namespace) -> Path:
@@ -237,7 +236,6 @@ def open_run(args: argparse.Namespace, pictures: dict[str, str], processes) -> r
         other = runs.archive(folder)
         if other and args.start_from and folder in args.start_from.resolve().parents:
             args.start_from = other / args.start_from.resolve().relative_to(folder)
-            args.start_moved = True
     processes.all_gather(0)  # nobody reads the folder before it has its other name
     device, _ = backend.describe_device()
     precision = choose_precision(args, runs.read_settings(folder))
@@ -436,6 +434,25 @@ def run_settings(args: argparse.Namespace, precision: str, backend_name: str) ->
     }
 
 
+def finish(args: argparse.Namespace, build, model, run: runs.Run, noise_floor) -> None:
+    """Leave the run's chart and its network behind, and say where."""
+    from noise2noise import backend, plots
+
+    run.write_history()
+    recipe = f"{args.optimizer.title()} {args.learning_rate:g}"
+    title = f"{run.folder.name}: {args.loss.upper()}, {recipe}"
+    chart = plots.chart1(run.history, title, args.loss, noise_floor)
+    plots.save_and_show(chart, run.folder / runs.CHART, show=False)
+    backend.set_precision("float32")  # no trace in the file of the precision it trained in
+    with backend.single_device():
+        trained = build()
+        trained.set_weights(model.get_weights())
+        run.finish(trained, what_was_trained(args))
+    psnr = run.history[-1].get("val_psnr")
+    reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
+    print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+
+
 def what_was_trained(args: argparse.Namespace) -> dict:
     """What the network is for and what it has seen, to be kept in its file."""
     before = args.trained_before
@@ -588,9 +605,9 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     check_arguments(parser, args)
     args.channels = 1 if args.grey else 3  # the network's n and m
-    # What others find out: open_images of real exposures, main of --start-from, open_run.
+    # What others find out: open_images of real exposures, open_start.
     args.deep, args.saw_grey = False, args.grey or args.filter == "camera"
-    args.start_sha256, args.trained_before, args.start_moved = None, {}, False
+    args.start_sha256, args.trained_before = None, {}
     args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
     return args

@@ -6,14 +6,13 @@
 FOLDER holds pairs NAME_real.*, NAME_mean.* of real photographs, as for real_photos.py. Each
 variant trains gaussian-bsds300 on, on BSDS300's training pictures, and is scored on FOLDER, on
 Kodak's pictures as they are, and on noises that its camera may not have made
-(unknown_noise.py). Prints a table, and adds each row to a CSV file as it comes.
+(unknown_noise.py). Prints a table, and writes it to a CSV file as it grows.
 """
 
 import argparse
 import csv
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,40 +21,42 @@ from unittest.mock import patch
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from noise2noise import camera
-from noise2noise.camera import Camera
+from noise2noise.camera import Camera, draw_camera, draw_noise
 from noise2noise.errors import run_main
+from noise2noise.filters import FILTERS, Filter
 from noise2noise.networks import PRETRAINED
 
 START = PRETRAINED / "gaussian-bsds300.keras"
 
 
-def without(**fields) -> dict[str, Callable]:
-    """Return what replaces `draw_camera`: cameras with these fields instead of their own."""
-    draw = camera.draw_camera
-    return {"draw_camera": lambda rng, grey=False: replace(draw(rng, grey), **fields)}
+def without(**fields) -> Filter:
+    """Return the filter whose cameras have these fields instead of those that were drawn."""
+    return replace(
+        CAMERA, draw_camera=lambda rng, grey=False: replace(draw_camera(rng, grey), **fields)
+    )
 
 
-def bilinear_only(rng: np.random.Generator, grey: bool = False) -> Camera:
-    drawn = DRAW_CAMERA(rng, grey)
+def draw_bilinear(rng: np.random.Generator, grey: bool = False) -> Camera:
+    drawn = draw_camera(rng, grey)
     return replace(drawn, demosaicing="bilinear" if drawn.demosaicing else "")
 
 
-def white_noise(shot: Camera, rng: np.random.Generator) -> tuple[float, float]:
+def draw_white_noise(shot: Camera, rng: np.random.Generator) -> tuple[float, float]:
     """Draw noise that does not depend on the light, as strong as it was at a tenth of it."""
-    a, b = DRAW_NOISE(shot, rng)
+    a, b = draw_noise(shot, rng)
     return 0.0, b + 0.1 * a
 
 
-DRAW_CAMERA, DRAW_NOISE = camera.draw_camera, camera.draw_noise
-VARIANTS: dict[str, dict[str, Callable]] = {  # name: what stands for functions of `camera`
-    "as it is": {},
-    "noise does not grow with light": {"draw_noise": white_noise},
+CAMERA = FILTERS["camera"]
+WHITE = "noise does not grow with light"
+VARIANTS = {
+    "as it is": CAMERA,
+    WHITE: CAMERA,  # and `draw_white_noise`
     "no tone curve": without(tone=0.0),
     "no mosaic": without(demosaicing=""),
-    "bilinear demosaicing only": {"draw_camera": bilinear_only},
+    "bilinear demosaicing only": replace(CAMERA, draw_camera=draw_bilinear),
     "no JPEG": without(quality=0),
     "no smoothing": without(blur=0.0, chroma_blur=0),
     "no sharpening": without(sharpening=0.0),
@@ -66,9 +67,18 @@ VARIANTS: dict[str, dict[str, Callable]] = {  # name: what stands for functions 
 }
 
 
-def train(variant: dict[str, Callable], steps: int, batch: int, seed: int):
-    """Return gaussian-bsds300, trained on with a variant of the camera."""
+@contextmanager
+def batches(name: str, images, *sizes: int, **options):
+    """Yield a variant's `NoisyDataset`, which draws such cameras inside of the block."""
     from data import NoisyDataset
+
+    noise = draw_white_noise if name == WHITE else draw_noise
+    with patch.object(camera, "draw_noise", noise):
+        yield NoisyDataset(images, VARIANTS[name], *sizes, **options)
+
+
+def train(variant: str, steps: int, batch: int, seed: int):
+    """Return gaussian-bsds300, trained on with a variant of the camera."""
     from model import build_unet, load_unet
     from noise2noise import backend
     from noise2noise.backend import keras
@@ -82,11 +92,8 @@ def train(variant: dict[str, Callable], steps: int, batch: int, seed: int):
     training, _ = training_images("bsds300", 64, seed)
     rate = keras.optimizers.schedules.CosineDecay(5e-4, steps)
     model.compile(keras.optimizers.Adam(rate, 0.9, 0.99), "mean_squared_error", jit_compile=False)
-    with ExitStack() as stack:
-        for name, function in variant.items():
-            stack.enter_context(patch.object(camera, name, function))
-        batches = NoisyDataset(training, "camera", batch, 64, steps, seed=seed)
-        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    with batches(variant, training, batch, 64, steps, seed=seed) as made:
+        model.fit(made, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
 
@@ -110,17 +117,18 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--csv", type=Path, default=Path("runs/camera-ablations.csv"), help="(%(default)s)")
     args = parser.parse_args()
+    mode = "w"
     for name in args.only:
-        row = scores(train(VARIANTS[name], args.steps, args.batch, args.seed), args.folder)
+        row = scores(train(name, args.steps, args.batch, args.seed), args.folder)
         row = {"variant": name} | {key: f"{value:.2f}" for key, value in row.items()}
         print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
-        new = not args.csv.exists()
         args.csv.parent.mkdir(parents=True, exist_ok=True)
-        with args.csv.open("a", newline="") as file:
+        with args.csv.open(mode, newline="") as file:
             writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
+            if mode == "w":
                 writer.writeheader()
             writer.writerow(row)
+        mode = "a"
 
 
 if __name__ == "__main__":

@@ -73,6 +73,10 @@ class WriteError(InputError):
     """A file or folder cannot be written, as the next ones could not either."""
 
 
+class ModelError(InputError):
+    """A trained network's file cannot be used, for this picture or the next one."""
+
+
 class NetworkError(InputError):
     """A file cannot be fetched, as one without a network finds."""
 

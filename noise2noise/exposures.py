@@ -35,11 +35,10 @@ MAX_CLIPPED = 0.01  # share of an exposure's values at one end of what its file 
 PRINTED = 20  # scenes
 MEASURED_SIZE = 512  # pixels on a side of the part in the middle that the shift is measured on
 TILES, TILE_SIZE = 5, 96  # parts along each side, and their pixels, that may have moved
-MOVING = 8  # exposures of a scene that this is measured of
+COMPARED = 8  # of a scene's exposures, at most, in which movement and shared noise are looked for
 DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, smaller than shading
 CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
-LOSSY = ".jpg", ".jpeg", ".heic", ".heif", ".hif", ".avif"
 MENTIONED = 0.005  # share of an exposure's values that are none from which it is said
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
 
@@ -49,7 +48,7 @@ def open_exposures(
 ) -> tuple[Scenes, Scenes, float | None]:
     """Open real exposures for training and validation, and say what was found of them.
 
-    `kind` is `CAPTURED`, two or more of each scene, or one of each. The rest is what
+    `kind` is `CAPTURED`, two or more of each scene, or `SINGLE`, one of each. The rest is what
     `training_scenes` takes. With them comes the noise floor of `align_exposures`, None of single
     ones.
     """
@@ -69,7 +68,6 @@ def open_exposures(
             f"{share:.0%} of the values of {name} stand for none (no numbers, no data, "
             "transparent, or one value far from all others) and are filled in"
         )
-    warn_of_jpeg(training.paths)
     if kind == CAPTURED:
         align_exposures(training)
         return training, validation, align_exposures(validation, "validation")
@@ -152,6 +150,7 @@ def _align(scenes: Scenes, number: int) -> Found:
     exposures = scenes[number]
     clipped = max(_clipped(exposure) for exposure in exposures)
     brightness, shared, moved, noise = 0.0, 0.0, False, []
+    step = -(-(count - 1) // COMPARED)
     for i in range(1, count):
         first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
         means = float(first.mean()), float(other.mean())
@@ -163,7 +162,7 @@ def _align(scenes: Scenes, number: int) -> Found:
                 "exposures of a scene are of one kind and depth, and no slices of a volume"
                 f"{scenes.way_out(number)}"
             )
-        if i % (count // MOVING + 1) == 0:
+        if i % step == 0:
             moved = moved or _moves_inside(first, other)
             shared = np.fmax(shared, shared_noise(first, other))
         noise.append(float(np.mean((first - other) ** 2)) / 2)
@@ -279,16 +278,6 @@ def _alternation(image: np.ndarray) -> float:
 
     grey = image.mean(axis=2, dtype=np.float32)
     return periodicity(grey - uniform_filter(grey, PATCH, mode="nearest"), longest=2)
-
-
-def warn_of_jpeg(paths: Sequence[Path]) -> None:
-    """Say why JPEG, and what compresses like it, is second best, where there is any."""
-    lossy = [path for path in paths if path.suffix.lower() in LOSSY]
-    if lossy:
-        print(
-            f"{lossy[0]} is compressed with losses, which smear the noise over blocks of pixels, "
-            "so that it is not independent; raw files saved as 16-bit TIFF or PNG restore better"
-        )
 
 
 def _clipped(image: np.ndarray) -> float:

@@ -207,41 +207,39 @@ def impulse(image: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter with its strengths (the paper's, section 3, and NVIDIA's code for it).
-
-    Training draws a strength uniformly from `training`, for input and target each; tests
-    use `test`, and a sheet of samples also `weak` and `strong`. `mask`, where there is
-    one, gives the pixels on which a corrupted target says anything at all, and training corrupts
-    by it alone, x times the mask. `loss` is what
-    `train_model.py` takes where none is asked for: the report's L2, but for impulse. Noise of
-    `zero_mean` leaves a picture's local means as they are; `oriented` noise looks otherwise when
-    it is turned. `draw_camera` draws a camera, given a generator and whether it is grey.
-    """
+    """A filter with its strengths (the paper's, section 3, and NVIDIA's code for it)."""
 
     name: str
-    symbol: str
+    symbol: str  # of its strength
     corrupt: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-    training: tuple[float, float] | None
+    training: tuple[float, float] | None  # strengths are drawn from, for input and target each
     test: float
-    weak: float
+    weak: float  # this and the next are shown in a sheet of samples
     strong: float
+    # The pixels on which a corrupted target says anything at all, 1, the others 0: training
+    # corrupts by this alone, x times the mask.
     mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
-    loss: str = "l2"
-    zero_mean: bool = False
-    oriented: bool = False
+    loss: str = "l2"  # where none is asked for: the report's
+    zero_mean: bool = False  # a picture's local means stay as they are
+    independent: bool = False  # the noise of a pixel says nothing of that of those beside it
+    oriented: bool = False  # the noise looks otherwise when it is turned
+    # Draws a camera for each pair of crops, given a generator and whether it is grey.
     draw_camera: Callable[[np.random.Generator, bool], camera.Camera] | None = None
 
 
 FILTERS = {
     filter.name: filter
     for filter in (
-        Filter("gaussian", "σ", gaussian, (0, 50), test=25, weak=5, strong=50, zero_mean=True),
+        Filter("gaussian", "σ", gaussian, (0, 50), 25, 5, 50, zero_mean=True, independent=True),
         # Kept off 0: below one photon a target's variance is above 1, and a single such
         # crop would outweigh the rest of its batch in the L2 loss.
-        Filter("poisson", "λ", poisson, (1, 50), test=30, weak=50, strong=5, zero_mean=True),
-        Filter("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9, mask=bernoulli_mask),
+        Filter("poisson", "λ", poisson, (1, 50), 30, 50, 5, zero_mean=True, independent=True),
+        Filter(
+            *("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9),
+            mask=bernoulli_mask,
+            independent=True,
+        ),
         Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, oriented=True),
-        # Training draws a whole camera for each pair of crops instead.
         Filter(
             *("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2),
             zero_mean=True,
@@ -250,8 +248,9 @@ FILTERS = {
         Filter(
             *("sensor", "a", camera.count, None, 1e-2, 1e-3, 0.1),
             zero_mean=True,
+            independent=True,
             draw_camera=camera.draw_sensor,
         ),
-        Filter("impulse", "p", impulse, (0, 0.95), test=0.7, weak=0.1, strong=0.9, loss="l0"),
+        Filter(*("impulse", "p", impulse, (0, 0.95), 0.7, 0.1, 0.9), loss="l0", independent=True),
     )
 }

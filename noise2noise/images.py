@@ -43,7 +43,7 @@ def find_pictures(folder: Path) -> list[Path]:
         paths = sorted(
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
         )
     if not paths:
         raise InputError(f"{folder} holds no picture ({', '.join(SUFFIXES)})")

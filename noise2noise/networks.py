@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noise2noise import runs
-from noise2noise.datasets import REAL_NOISE, dataset_name
+from noise2noise.datasets import NAMES, REAL_NOISE, dataset_name
 from noise2noise.errors import InputError, reading
 from noise2noise.filters import FILTERS, Filter
 from noise2noise.picture import LOSSY_FORMATS
@@ -19,8 +19,6 @@ DEFAULTS = {
     (False, True): "sensor-bsds300",
     (True, True): "sensor-bsds300-grey",
 }
-# Filters whose noise is independent from pixel to pixel.
-INDEPENDENT = "gaussian", "poisson", "sensor"
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,12 @@ def find_models(
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
         places = " or ".join(map(str, folders))
+        trained_on = "FOLDER" if filter in REAL_NOISE else dataset or "kodak"
+        if filter in FILTERS and trained_on not in NAMES and not Path(trained_on).exists():
+            trained_on = "DATASET (whose run is FILTER-DATASET[-LOSS][-grey][-clean])"
         raise InputError(
             f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
-            f"train it with python train_model.py {filter or 'gaussian'} "
-            f"{'FOLDER' if filter in REAL_NOISE else dataset or 'kodak'}"
+            f"train it with python train_model.py {filter or 'gaussian'} {trained_on}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
 
@@ -147,7 +147,7 @@ def say_why(trained: Trained, grey: bool, own: bool, format: str, by_default: bo
     if grey and not trained.grey:
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
-    if format in LOSSY_FORMATS and trained.filter and trained.filter.name in INDEPENDENT:
+    if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
         return (
             f"is {format}, whose noise is not independent from pixel to pixel, as it was where "
             f"{trained.name} was trained: leave out the network's name for such pictures"

@@ -62,7 +62,6 @@ class Float(PictureFile):
                 raise InputError(f"{path} has several parts or depths: save one flat picture of it")
             if "uint" in map(str, self._spec.channelformats):
                 raise InputError(f"{path} has channels of integers beside others: save it without")
-            self.alpha = set(self._spec.channelnames) <= {*"RGBAY"}
 
     def close(self) -> None:
         self._file.close()
@@ -73,6 +72,9 @@ class Float(PictureFile):
     def colors(self, n: int = 0) -> int:
         names = self._spec.channelnames
         return 3 if names[:3] == ("R", "G", "B") else len(set(names) - {"A"}) or 1
+
+    def _has_alpha(self, n: int) -> bool:
+        return set(self._spec.channelnames) <= {*"RGBAY"}
 
     def _pixels(self, n: int) -> np.ndarray:
         self._file.seek_subimage(0, 0)

@@ -264,8 +264,7 @@ class CameraPairs(NoisyPairs):
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
         grey = self.channels == 1
         if sky := crop_rng.random() < SKIES:
-            own = self.filter.draw_camera is camera.draw_sensor
-            shot = camera.draw_telescope(crop_rng, grey, own)
+            shot = camera.draw_telescope(crop_rng, grey, self.filter.independent)
             scene = drawn.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
             noise = target_noise = camera.draw_faint_noise(input_rng)
         else:

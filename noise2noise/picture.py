@@ -117,20 +117,15 @@ def is_grey(image: np.ndarray) -> bool:
 class PictureFile:
     """An open file of pictures, a context manager: pages to read, and to write one like it.
 
-    `pages` is how many pictures it holds, `deep` whether they may have more than 8 bits, `alpha`
-    whether what comes behind the colours is transparency, `lost` what `write` could not keep, in
-    words. `nodata` is the value that stands for none, where the file names one. `planes` is whether
-    its colours lie one after the other and may be pages, as tifffile writes three or four of those;
-    `channels` and `slices` of how many of these its pages are, where it says so.
+    `lost` is what `write` could not keep, in words.
     """
 
-    format: str
-    nodata: float | None = None
-    pages = 1
-    deep = True
-    alpha = True
-    planes = False
-    channels = 1
+    format: str  # in Pillow's and OpenImageIO's words
+    nodata: float | None = None  # the value that stands for none, where the file names one
+    pages = 1  # pictures
+    deep = True  # they may have more than 8 bits
+    planes = False  # its colours lie one after the other: tifffile writes 3 or 4 pages so
+    channels = 1  # its pages are of so many, where it says so
     slices = 1
 
     def __init__(self, path: Path):
@@ -170,7 +165,8 @@ class PictureFile:
         return Picture(self.path, pixels, colors, self.nodata, alpha)
 
     def _has_alpha(self, n: int) -> bool:
-        return self.alpha
+        """Whether what comes behind a page's colours is transparency."""
+        return True
 
     def _pixels(self, n: int) -> np.ndarray:
         raise NotImplementedError

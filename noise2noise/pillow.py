@@ -112,10 +112,10 @@ class PillowFile(PictureFile):
             raise InputError(f"{self.path} holds {frames} pictures: save each as a file of its own")
 
     def write(self, target: Path, pages: Iterable[np.ndarray]) -> None:
-        (pixels,) = pages
         Image.init()
         if self.format not in Image.SAVE or self.format in ("GIF", "ICO"):  # few colours, sizes
             raise InputError(f"{self.path} is {self.format}, which is not written: save it as PNG")
+        (pixels,) = pages
         self._note_what_is_lost()
         options = self._options(pixels.shape[2])
         encoded = io.BytesIO()  # of a full disk Pillow's encoders would say nothing

@@ -54,9 +54,9 @@ def by_timing(
     minutes, started : float
         How long all may take, and since when, by `time.monotonic`.
     prepare : callable
-        Returns the compiled model, batches to train on, the same with large crops, batches to
-        validate with, and a list of callbacks that do their work at the end of an epoch. The
-        training will do it again.
+        Returns the compiled model, batches to train on, the same with large crops (None:
+        without), batches to validate with, and a list of callbacks that do their work at the end
+        of an epoch. The training will do it again.
     agree : callable
         Makes a number that each of several processes has another of one that all have.
 
@@ -92,7 +92,8 @@ def by_timing(
 
     # It compiles, as the training has to again.
     step, epoch_end = fit(FEW_STEPS, batches, at_end, validation_batches)
-    fit(FEW_STEPS, large_batches, [])  # likewise
+    if large_batches is not None:
+        fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
     if agree(time.monotonic() - started < 60 * minutes):  # or it is too short already
         step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
@@ -100,7 +101,8 @@ def by_timing(
         steps = agree(TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS)))
         step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()
-    starting -= 2 * FEW_STEPS * step + epoch_end  # which are no part of it
+    few = FEW_STEPS if large_batches is None else 2 * FEW_STEPS
+    starting -= few * step + epoch_end  # which are no part of it
     left = 60 * minutes - (time.monotonic() - started) - starting
     planned = {key: agree(n) for key, n in length(left, step, epoch_end).items()}
     if planned["epochs"] * planned["steps"] < LEAST_STEPS:

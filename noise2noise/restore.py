@@ -146,18 +146,19 @@ def restore_file(
             picture = file.read(n)
             if picture.pixels.shape[2] > picture.colors and not picture.alpha:
                 beyond = True
-            gone, far = count_unseen(picture, span)
+            found = parts(picture, span)
+            gone, far = count_unseen(found)
             missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
-            pixels = restore_picture(model, picture, span, advance, trained.zero_mean, coarse)
+            pixels = restore_parts(model, picture, found, advance, trained.zero_mean, coarse)
             if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
-                pattern = lost_a_pattern(picture, pixels, span)
+                pattern = lost_a_pattern(found, pixels)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
-                compare(picture, pixels, parts(picture, span)[0][1], figure)
+                compare(picture, pixels, found[0][1], figure)
             # A large picture is let go of before another one like it is encoded.
-            picture = None
+            picture = found = None
             yield pixels
             if progress.disable and n % 100 == 99:
                 print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
@@ -271,7 +272,10 @@ def choose_range(
     return span, f"measured{hint}" if span else hint and f"that of its type{hint}"
 
 
-def parts(picture: Picture, span: Range | str | None) -> list[tuple[Picture, Range | None]]:
+Parts = list[tuple[Picture, Range | None]]
+
+
+def parts(picture: Picture, span: Range | str | None) -> Parts:
     """Return what of a picture is restored together, and its range: all, or each channel alone."""
     found = [picture]
     if picture.colors not in (1, 3):
@@ -285,10 +289,10 @@ def parts(picture: Picture, span: Range | str | None) -> list[tuple[Picture, Ran
     return [(part, ranges.measure([part.shown], part.nodata)) for part in found]
 
 
-def count_unseen(picture: Picture, span: Range | str | None) -> tuple[int, int]:
-    """Return how many values are no numbers, and how many others lie far outside of a range."""
+def count_unseen(found: Parts) -> tuple[int, int]:
+    """Return how many values are no numbers, and how many others lie far outside of their range."""
     missing, outside = 0, 0
-    for part, own in parts(picture, span):
+    for part, own in found:
         hidden = part.hidden
         for n, row in enumerate(part.pixels[..., : part.colors]):  # in the memory of a row
             row = row if hidden is None else row[~hidden[n]]
@@ -315,10 +319,17 @@ def restore_picture(
     range, that is measured, of each channel that stands for itself. Where `coarse` is set, noise
     coarser than pixels is taken away too.
     """
-    if len(found := parts(picture, span)) > 1:
+    return restore_parts(model, picture, parts(picture, span), advance, keep_means, coarse)
+
+
+def restore_parts(
+    model, picture: Picture, found: Parts, advance, keep_means: bool, coarse: bool
+) -> np.ndarray:
+    """Restore a picture by its `parts`, as `restore_picture` does."""
+    if len(found) > 1:
         share = advance and (lambda n: advance(n / len(found)))
         restored = [
-            restore_picture(model, part, own, share, keep_means, coarse)[..., :1]
+            restore_parts(model, part, [(part, own)], share, keep_means, coarse)[..., :1]
             for part, own in found
         ]
         return np.concatenate((*restored, picture.pixels[..., len(found) :]), axis=2)
@@ -394,9 +405,9 @@ def _halved(image: np.ndarray, span: Range | None) -> np.ndarray:
     return np.concatenate(half)
 
 
-def lost_a_pattern(picture: Picture, pixels: np.ndarray, span: Range | str | None) -> bool:
+def lost_a_pattern(found: Parts, pixels: np.ndarray) -> bool:
     """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
-    for k, (part, own) in enumerate(parts(picture, span)):
+    for k, (part, own) in enumerate(found):
         before = images.middle(part.pixels[..., : part.colors], MIDDLE)
         after = images.middle(pixels[..., k : k + part.colors], MIDDLE)
         with np.errstate(invalid="ignore"):  # of what is no number, and stayed

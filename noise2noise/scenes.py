@@ -17,7 +17,7 @@ from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError, reading
 from noise2noise.images import find_pictures, open_file
-from noise2noise.picture import SUFFIXES, PictureFile, is_grey
+from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, PictureFile, is_grey
 from noise2noise.ranges import Range
 
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
@@ -75,6 +75,11 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
 def notes_on(file: PictureFile, one_scene: bool) -> list[str]:
     """Say how a file of exposures is taken that may be meant otherwise."""
     notes = list(file.lost)
+    if file.format in LOSSY_FORMATS:
+        notes.append(
+            "compressed with losses, which smear the noise over blocks of pixels, so that it is "
+            "not independent; raw files saved as 16-bit TIFF or PNG restore better"
+        )
     # ImageJ calls any stack's pages slices, and tifffile those that it writes for ImageJ channels.
     kind = "slices" if file.slices > 1 else "channels" if file.channels > 1 else ""
     if one_scene and kind:
@@ -120,7 +125,7 @@ def find_scenes(folder: Path) -> list[Scene]:
     if {"a", "b"} < set(names):
         raise InputError(
             f"{folder} holds a/, b/ and {', '.join(sorted(set(names) - {'a', 'b'}))}/: move "
-            "what is no scene elsewhere, or give every scene a sub-folder of its own"
+            "what is no scene elsewhere, or, where these are scenes, give a/ and b/ other names"
         )
     inside = [p for p in folder.glob("[!.]*") if p.is_file() and p.suffix.lower() in SUFFIXES]
     if names == ["a", "b"]:
@@ -150,7 +155,7 @@ def _pairs(first: Path, second: Path) -> list[Scene]:
     if alone := sorted(set(sides[0]) ^ set(sides[1])):
         raise InputError(
             f"{first} and {second} must hold files of the same names: "
-            f"{alone[0]} is in one of them only"
+            f"{alone[0]} is in one of them only (where each is a scene, give them other names)"
         )
     scenes = []
     for name in sides[0]:

@@ -44,7 +44,6 @@ class Tiff(PictureFile):
             thumbnail = self._first.subfiletype & 1 and SUB_IFDS in self._first.tags
             if thumbnail or DNG_VERSION in self._first.tags:
                 raise InputError(f"{path} is a camera's raw file: develop it to 16-bit TIFF first")
-            self.alpha = set(self._first.extrasamples) <= set(ALPHA)
             # ImageJ shows values in false colours by a palette: they are grey all the same.
             self._photometrics = (*PLAIN, PALETTE) if self._first.is_imagej else PLAIN
             self.planes = _is_planar(self._first) and self._first.is_shaped and self.pages == 1
@@ -63,13 +62,10 @@ class Tiff(PictureFile):
 
     @property
     def plain(self) -> bool:
-        """Whether its pixels are what they stand for: no palette, fax codes or JPEG's colours."""
-        return all(
-            p.photometric in self._photometrics
-            and p.bitspersample >= 8
-            and p.compression not in (6, 7)
-            for p in (self._page(n) for n in range(self._described))
-        )
+        """Whether its only page's pixels stand for themselves: no palette, fax, JPEG's colours."""
+        page = self._first
+        known = page.photometric in self._photometrics and page.bitspersample >= 8
+        return known and page.compression not in (6, 7)
 
     def _said(self, imagej: str, ome: str) -> int:
         """Return how many of something the pages are of, in ImageJ's words or in OME's."""

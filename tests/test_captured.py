@@ -28,7 +28,6 @@ from noise2noise.exposures import (
     _moves_inside,
     align_exposures,
     open_exposures,
-    warn_of_jpeg,
 )
 from noise2noise.images import open_file, read_picture
 from noise2noise.noise import shared_noise
@@ -230,12 +229,24 @@ def test_what_moves_inside_a_scene_is_warned_of(folder, capsys):
     assert "parts of walker move" in warning
 
 
+@pytest.mark.parametrize("count", [3, 8, 9])
+def test_what_moves_in_any_of_up_to_nine_exposures_is_warned_of(folder, capsys, count):
+    rng = np.random.default_rng(6)
+    clean = dead_leaves(rng, size=320) // 2 + 64
+    moved = clean.copy()
+    moved[40:140, 40:140] = clean[40:140, 47:147]
+    for n in range(count):
+        expose(folder / f"walker/{n}.png", moved if n == 1 else clean, rng)
+    align_exposures(Scenes(find_scenes(folder)))
+    assert "parts of walker move" in capsys.readouterr().out
+
+
 def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, capsys):
     for path in folder.glob("scene*/*.png"):
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
         path.unlink()
-    warn_of_jpeg(Scenes(find_scenes(folder)).paths)
-    assert "0.jpg is compressed with losses" in capsys.readouterr().out
+    (note,) = [n for n in Scenes(find_scenes(folder)).notes if "compressed with losses" in n]
+    assert "16-bit TIFF or PNG restore better" in note
 
 
 def test_pictures_of_different_scenes_are_refused_and_flat_ones_are_not(folder, capsys):

@@ -33,6 +33,7 @@ from noise2noise.restore import (
     blend,
     choose_range,
     lost_a_pattern,
+    parts,
     restore_file,
     restore_picture,
 )
@@ -1001,9 +1002,11 @@ def test_a_pattern_that_was_taken_away_is_told_from_noise(name):
         smooth = gaussian_filter(noisy, (2, 2, 0))
         picture = Picture(Path(), noisy, 1)
         span = ranges.measure([noisy])
-        assert lost_a_pattern(picture, smooth, span) == (name != "noise")
-        assert not lost_a_pattern(picture, noisy, span)
-    assert not lost_a_pattern(replace(picture, pixels=noisy[:40]), smooth[:40], EACH)  # too small
+        assert lost_a_pattern(parts(picture, span), smooth) == (name != "noise")
+        assert not lost_a_pattern(parts(picture, span), noisy)
+    assert not lost_a_pattern(
+        [(replace(picture, pixels=noisy[:40]), None)], smooth[:40]
+    )  # too small
 
 
 def restored_alone(network, path, grey=True):
@@ -1030,8 +1033,8 @@ def test_a_lost_pattern_is_said_and_lost_noise_is_not(tmp_path, capsys):
         assert periodicity(image) > 1
     assert periodicity(lines * 0) == periodicity(lines[:40]) == 0
     both = np.stack((1e4 * noise, lines), axis=2)
-    assert lost_a_pattern(Picture(Path(), both, 2), both * 0, EACH)
-    assert not lost_a_pattern(Picture(Path(), both[..., :1], 1), both[..., :1] * 0, EACH)
+    assert lost_a_pattern(parts(Picture(Path(), both, 2), EACH), both * 0)
+    assert not lost_a_pattern(parts(Picture(Path(), both[..., :1], 1), EACH), both[..., :1] * 0)
 
 
 @pytest.mark.parametrize("kind", ["unassalpha", "unspecified"])

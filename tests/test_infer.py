@@ -199,6 +199,12 @@ def test_where_no_model_was_found_is_named_as_it_was_given(tmp_path, monkeypatch
             find_models(folders=[folder])
 
 
+def test_the_way_out_is_a_command_that_works(tmp_path):
+    for dataset, says in (("bsds300", "gaussian bsds300$"), ("bsds300-clean", "gaussian DATASET")):
+        with pytest.raises(InputError, match=f"train_model.py {says}"):
+            find_models("gaussian", dataset, folders=[tmp_path])
+
+
 def test_a_missing_picture_or_set_is_named(project, pictures, tmp_path):
     line = one_error_line(infer(project, "--image", tmp_path / "no.png", check=2))
     assert "no.png does not exist" in line
@@ -251,6 +257,8 @@ def test_a_file_that_is_not_this_network_is_refused_with_one_line(project, pictu
         line = one_error_line(infer(other, "--image", pictures / "1.png", check=2))
         assert str(target) in line, path
         assert "not found" not in line, path
+    command = ("gaussian", "small", "--restore", pictures, "--output", tmp_path / "restored")
+    assert str(target) in one_error_line(infer(other, *command, check=2))  # not of each picture
 
 
 class Buggy:

@@ -367,6 +367,18 @@ def test_a_kind_that_is_not_written_is_refused_and_odd_names_are_not(tmp_path):
     assert "restored 1 of 4" in done.stdout
 
 
+def test_what_is_not_written_is_not_restored_first(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.gif")
+    with images.open_file(tmp_path / "a.gif") as file, pytest.raises(InputError, match="is GIF"):
+        file.write(tmp_path / "b.gif", (pytest.fail("restored") for _ in range(1)))
+
+
+def test_a_folder_named_like_a_picture_is_none(tmp_path):
+    (tmp_path / "old.tif").mkdir()
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    assert images.find_pictures(tmp_path) == [tmp_path / "a.png"]
+
+
 def test_a_tiff_with_its_bytes_swapped_in_the_header_is_what_pillow_makes_of_it(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB)
     whole = (tmp_path / "a.tif").read_bytes()
@@ -620,7 +632,8 @@ def test_pictures_in_colour_and_grey_ones_get_the_network_for_them(camera_networ
     assert "rgb8.png is in colour, and no network is named: camera-bsds300 r" in done.stdout
     assert done.stdout.count("no network is named") == 2
     hiding = camera_networks / "camera-bsds300.keras"
-    assert f"camera-bsds300 is {hiding}; --models pretrained takes the shipped one" in done.stdout
+    shipped = f"--models {networks.PRETRAINED} takes the shipped one"
+    assert f"camera-bsds300 is {hiding}; {shipped}" in done.stdout
     assert "restored 5 of 5 pictures with camera-bsds300 and camera-bsds300-grey" in done.stdout
     for path in (tmp_path / "out").iterdir():
         pixels = images.read_picture(path).pixels

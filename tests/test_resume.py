@@ -80,6 +80,7 @@ def go_on(pictures, run, seconds=120):
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_though_its_next_batch_is_being_made(tmp_path):
     """TensorFlow's iterator waits for the batch, which no thread makes in an ending Python."""
     process = start("deadleaves", tmp_path, "--checkpoint-steps", "1")
