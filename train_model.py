@@ -330,7 +330,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
         loss=callbacks.AnnealedL0() if annealed else losses[args.loss],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="mse")],
         jit_compile=backend.jit_compile(),
-        steps_per_execution=1 if annealed else backend.steps_together(args.steps, *stretches),
+        steps_per_execution=1 if annealed else backend.steps_per_execution(args.steps, *stretches),
     )
     return model
 
@@ -361,11 +361,11 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
     """Train, from where the run is to its end."""
     from noise2noise.backend import keras, original_errors, stream
 
+    small = small_crop_epochs(args)
     with original_errors(batches, validation_batches):
         while run.epoch < args.epochs:
             # An epoch that was interrupted is finished first, by a fit of its own.
             batches.first_batch = run.epoch * args.steps + run.step
-            small = small_crop_epochs(args)
             end = args.epochs if run.epoch >= small else small  # Keras wants one size in a fit
             end = run.epoch + 1 if run.step else end
             stop = keras.callbacks.LambdaCallback(on_epoch_end=partial(stop_at, model, end))

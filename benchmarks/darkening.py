@@ -29,7 +29,7 @@ from noise2noise.errors import run_main
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 COLUMNS = ("filter", "training", "steps", "output / true brightness", "PSNR")
 
@@ -72,7 +72,7 @@ def measure(model, filter, kind, paths) -> tuple[float, float]:
         noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         if kind is EightBit:  # such a network is also used so
             noisy = cast(noisy)
-        output = to_8bit(restore(model, noisy))
+        output = to_8bit(restore_image(model, noisy))
         results.append((output.mean() / clean.mean(), metrics.psnr(output, clean)))
     return tuple(np.mean(results, axis=0))
 

@@ -94,7 +94,7 @@ def rates_of_keras(setting: str, deadline: str, dry: str) -> None:
 
     sizes = TINY if dry == "dry" else FULL
     precision, optimizer = setting.split()
-    together = backend.steps_together(0)
+    together = backend.steps_per_execution(0)
     model = speed.keras_network(precision, optimizer, together)
     flops = 3 * speed.unet_flops(1)  # forward and back
     shapes = getattr(sizes, precision)
@@ -180,7 +180,7 @@ def megapixels(kind: str, dry: str) -> None:
     """Megapixels/s of restoring one large picture, compiled and warm."""
     import speed
 
-    from noise2noise.tiles import restore
+    from noise2noise.tiles import restore_image
 
     noisy = speed.picture((TINY if dry == "dry" else FULL).megapixels)
     if kind.startswith("torch"):
@@ -189,8 +189,8 @@ def megapixels(kind: str, dry: str) -> None:
         model = Restorer(*speed.torch_network(kind))
     else:
         model = speed.keras_network()
-    restore(model, noisy)
-    seconds = min(speed.once(lambda: restore(model, noisy)) for _ in range(3))
+    restore_image(model, noisy)
+    seconds = min(speed.once(lambda: restore_image(model, noisy)) for _ in range(3))
     report(kind=kind, megapixels=noisy.size / 3e6, speed=noisy.size / 3e6 / seconds)
 
 

@@ -25,7 +25,7 @@ from noise2noise.errors import InputError, run_main
 from noise2noise.images import read_rgb
 from noise2noise.networks import find_models
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 
 def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -82,7 +82,8 @@ def main() -> None:
     restorers = {}
     for name in args.names:
         (trained,) = find_models(*name.split("-", 1))
-        restorers[name] = partial(restore, infer.load(trained, args.ensemble), keep_means=True)
+        model = infer.load(trained, args.ensemble)
+        restorers[name] = partial(restore_image, model, keep_means=True)
     restorers |= peers()
     widths = [max(12, len(name)) for name in restorers]
 

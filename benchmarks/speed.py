@@ -28,7 +28,7 @@ from statistics import median
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
+sys.path.insert(0, str(REPOSITORY))
 
 CORES = len(os.sched_getaffinity(0))
 CROP, BATCH = 64, 32
@@ -304,7 +304,7 @@ def project_network(name: str):
 
 def restore_candidate(name: str) -> list[float]:
     """Megapixels/s of one candidate, and its peak memory in GB."""
-    from noise2noise.tiles import restore
+    from noise2noise.tiles import restore_image
 
     noisy = picture(PARTS.get(name, MEGAPIXELS))
     if name.startswith("torch"):
@@ -326,10 +326,10 @@ def restore_candidate(name: str) -> list[float]:
         def work():
             cv2.fastNlMeansDenoisingColored(eight, None, 25, 25, 7, 21)
     else:
-        restore(model, noisy[:960, :960])  # compiled for a tile's size
+        restore_image(model, noisy[:960, :960])  # compiled for a tile's size
 
         def work():
-            restore(model, noisy)
+            restore_image(model, noisy)
 
     seconds = timed(work, 1, warm_up=0) if name == "bm3d" else once(work)
     pixels = noisy.shape[0] * noisy.shape[1] / 1e6

@@ -179,9 +179,10 @@ def pack(source: Path, target: Path, before: Path, share: float) -> None:
     with zipfile.ZipFile(source) as file:
         members = {name: file.read(name) for name in file.namelist()}
     with zipfile.ZipFile(before) as file:
-        others = h5py.File(io.BytesIO(file.read("model.weights.h5")))
+        earlier = io.BytesIO(file.read("model.weights.h5"))
     halved = io.BytesIO()
-    with h5py.File(io.BytesIO(members["model.weights.h5"])) as old, h5py.File(halved, "w") as new:
+    newest = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(newest) as old, h5py.File(earlier) as others, h5py.File(halved, "w") as new:
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):

@@ -31,7 +31,7 @@ from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 RESULTS = REPOSITORY / "results"
 PAIRS = {  # panel: the filter, and the name that both networks share
@@ -116,7 +116,7 @@ def draw_camera() -> None:
     clean = astronaut()[CAMERA_PART]
     noisy = metrics.corrupt_for_score(FILTERS["camera"], clean, 0)
     noisy = to_8bit(noisy)
-    images = [noisy, restore(load("camera-bsds300"), noisy, keep_means=True)]
+    images = [noisy, restore_image(load("camera-bsds300"), noisy, keep_means=True)]
     shown = [*zip(images, ("", "camera-bsds300"), strict=True), (clean, "")]
     plots.save_and_show(plots.table2([("", shown)]), RESULTS / "camera.png", show=False)
 
@@ -189,7 +189,7 @@ def draw_details() -> None:
         clean = read_rgb(path)
         noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
         networks = [load(name + suffix) for suffix in TARGETS.values()]
-        shown = [to_8bit(noisy), *(to_8bit(restore(network, noisy)) for network in networks)]
+        shown = [to_8bit(noisy), *(to_8bit(restore_image(network, noisy)) for network in networks)]
         captions = [f"{metrics.psnr(image, clean):.2f} dB" for image in shown]
         top, left = PARTS[picture]
         row, column = divmod(number, len(PARTS))
@@ -216,7 +216,7 @@ def measure_covered() -> None:
             values = []
             for index, clean in originals:
                 noisy = metrics.corrupt_for_score(FILTERS[filter], clean, index)
-                error = (to_8bit(restore(network, noisy)) / 255 - clean / 255) ** 2
+                error = (to_8bit(restore_image(network, noisy)) / 255 - clean / 255) ** 2
                 covered = (noisy != clean / np.float32(255)).any(-1)
                 near = binary_dilation(covered, iterations=SURROUNDINGS)
                 parts = error, *(error[k] for k in (covered, near & ~covered, near, ~near))

@@ -35,7 +35,7 @@ from noise2noise.errors import InputError, run_main
 from noise2noise.filters import FILTERS
 from noise2noise.fused import fuse
 from noise2noise.images import read_rgb
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 TARGETS = {"noisy": "", "clean": "-clean"}
 SEEDS = (1, 2)
@@ -61,7 +61,7 @@ def measure_scatter(count: int) -> list[tuple]:
         for index in range(0, len(paths), -(-len(paths) // count)):
             clean = read_rgb(paths[index])
             noisy = metrics.corrupt_for_score(filter, clean, index)
-            one, other = (np.clip(restore(network, noisy), 0, 1) for network in pair)
+            one, other = (np.clip(restore_image(network, noisy), 0, 1) for network in pair)
             error = np.mean([np.mean((output - clean / 255) ** 2) for output in (one, other)])
             scatter = np.mean((one - other) ** 2) / 2
             values.append((error, scatter, error - scatter))

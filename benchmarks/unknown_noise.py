@@ -37,7 +37,7 @@ from noise2noise.networks import DEFAULTS, PRETRAINED, find_models, networks_to_
 from noise2noise.picture import Picture
 from noise2noise.ranges import to_8bit
 from noise2noise.restore import noise_is_independent, restore_picture
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 SIGMA = 25
 PICKED = "picked"
@@ -165,7 +165,8 @@ def flat_error(model) -> float:
     for value in FLAT:
         noise = np.random.default_rng(0).standard_normal((256, 256, model.output_shape[-1]))
         noisy = np.float32(value + noise * SIGMA / 255)
-        errors.append(abs(float(restore(model, noisy, keep_means=True).mean() / noisy.mean()) - 1))
+        restored = restore_image(model, noisy, keep_means=True)
+        errors.append(abs(float(restored.mean() / noisy.mean()) - 1))
     return max(errors)
 
 

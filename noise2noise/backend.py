@@ -33,7 +33,7 @@ except (ImportError, ValueError) as error:  # no `run_main` is around the script
     sys.exit(errors.report(InputError(f"Keras: {error}")))
 
 
-STEPS_TOGETHER = 8  # at most, on a GPU
+MOST_STEPS_PER_EXECUTION = 8  # at most, on a GPU
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
@@ -86,13 +86,14 @@ def default_workers() -> int:
     return cores() if on_gpu() else 0
 
 
-def steps_together(*counts: int) -> int:
+def steps_per_execution(*counts: int) -> int:
     """Return how many training steps go to the device at once: a divisor of all the counts.
 
     A callback reads each step's loss, and a GPU would wait for that before it gets the next one.
     """
     common = math.gcd(*counts)
-    return max(n for n in range(1, STEPS_TOGETHER + 1) if common % n == 0) if on_gpu() else 1
+    most = MOST_STEPS_PER_EXECUTION if on_gpu() else 1
+    return max(n for n in range(1, most + 1) if common % n == 0)
 
 
 def on_gpu() -> bool:

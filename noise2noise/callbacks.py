@@ -15,7 +15,7 @@ from noise2noise.filters import Filter
 from noise2noise.images import middle
 from noise2noise.ranges import to_8bit
 from noise2noise.runs import CHECKPOINT, CHECKPOINT_SECONDS, SETTINGS, Interrupted, Run
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 PSNR_IMAGES = 8
 STEPS_BETWEEN_TALKS = 5  # of processes that train together
@@ -58,7 +58,7 @@ class CleanPSNR(keras.callbacks.Callback):
             logs["val_psnr"] = float(
                 np.mean(
                     [
-                        metrics.psnr(to_8bit(restore(model, noisy)), clean)
+                        metrics.psnr(to_8bit(restore_image(model, noisy)), clean)
                         for noisy, clean in zip(self._noisy, self._clean, strict=True)
                     ]
                 )

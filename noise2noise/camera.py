@@ -35,22 +35,18 @@ READ_NOISE = 0.02  # of `count`
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and how it develops; all but the noise is the same for both exposures.
+    """A camera and how it develops; all but the noise is the same for both exposures."""
 
-    `gamma` is 1 for sensors whose values are stored as they are: microscopes, scanners, and the
-    white noise that others test with. `tone` is the share of an S-shaped curve, 3 x^2 - 2 x^3, in
-    what is displayed: cameras add contrast, which makes noise strongest in the middle tones.
-    `grey` sensors see one channel, and have no mosaic. `demosaicing` is "bilinear", "edges"
-    (directional, Hamilton and Adams 1997), or "" for a sensor without a mosaic. `quality` is
-    JPEG's, 0 for none.
-    """
-
+    # 1 for sensors whose values are stored as they are: microscopes, scanners, and the white noise
+    # that others test with.
     gamma: float = GAMMA
+    # The share of an S-shaped curve, 3 x^2 - 2 x^3, in what is displayed: cameras add contrast,
+    # which makes noise strongest in the middle tones.
     tone: float = 0.0
-    grey: bool = False
+    grey: bool = False  # it sees one channel, and has no mosaic
     exposure: float = 1.0
     gains: tuple[float, float] = (1.0, 1.0)  # white balance of red and blue
-    demosaicing: str = ""
+    demosaicing: str = ""  # "bilinear", "edges" (Hamilton and Adams 1997); "": without a mosaic
     phase: tuple[int, int] = (0, 0)  # of the Bayer mosaic
     chroma_blur: int = 0  # pixels of a box that in-camera denoising smooths colour with
     blur: float = 0.0  # pixels: sigma of the Gaussian that it smooths everything with
@@ -59,10 +55,10 @@ class Camera:
     rows: float = 0.0  # noise that a whole row shares, in parts of what each pixel has
     columns: float = 0.0  # the same of columns
     scale: float = 1.0  # of the delivered picture
-    quality: int = 0
+    quality: int = 0  # JPEG's; 0: none
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
     clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
-    counts: bool = False  # its light may be little (COUNTING) in colour, too
+    counts: bool = False  # it may count little light (COUNTING), as grey ones without gamma may
 
 
 TEST = Camera(tone=0.5, gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
@@ -165,7 +161,7 @@ def develop(
 
     Parameters
     ----------
-    scene : float32 (height, width, 3) in [0, 1]
+    scene : float32 (height, width, 3) in [0, 1], or grey (height, width, 1)
         As displayed.
     noise : (float, float)
         The sensor's (a, b).
@@ -251,8 +247,19 @@ def deliver(image: np.ndarray, camera: Camera) -> np.ndarray:
 def two_exposures(scene, size, camera, noise, target_noise, rng, target_rng):
     """Return the input and the target that a camera makes of a scene.
 
-    They are float32 (size, size, 3), or (size, size, 1) where it is grey.
     The input is compressed and rounded besides; the target is not, for its mean would suffer.
+
+    Parameters
+    ----------
+    scene : float32 (n, n, 3) in [0, 1], or grey (n, n, 1)
+        Of n = `scene_size(camera, size)` pixels or more.
+    noise, target_noise : (float, float)
+        The sensor's (a, b), for each.
+
+    Returns
+    -------
+    Two of float32 (size, size, 3), 1 channel for a grey camera
+        In [0, 1], but for a target without a gamma curve, and an input that is not clipped.
     """
     shot = develop(scene, camera, noise, rng)
     shot = deliver(shot[BORDER:-BORDER, BORDER:-BORDER], camera)

@@ -110,7 +110,7 @@ def _length(rng: np.random.Generator, low: float, high: float) -> float:
 def _text(draw: ImageDraw.ImageDraw, rng, size: int, times: int, ink) -> None:
     """Write some lines of random words."""
     height = int(_length(rng, *FONT_SIZES) * times)
-    font = _font(str(rng.choice(FONTS)), height)
+    font = load_font(str(rng.choice(FONTS)), height)
     place = tuple(rng.uniform(-0.5, 0.7, 2) * size * times)
     count = int(rng.integers(1, 2 + size * times // height))
     length = 1 + 2 * size * times // height
@@ -122,7 +122,7 @@ def _text(draw: ImageDraw.ImageDraw, rng, size: int, times: int, ink) -> None:
 
 
 @cache
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """Return a font that comes with Matplotlib, so that no machine lacks it."""
     import matplotlib  # slow to import
 

@@ -9,14 +9,14 @@ al. 2018, section 2). The report this project follows cast to 8 bits here, and s
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from noise2noise import camera
+from noise2noise.drawn import load_font
 
-FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
+FONTS = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono"
 FONT_SIZES = (12, 28)  # pixels, smallest and largest
 STRING_LENGTHS = (5, 20)  # letters
 TABLED_PHOTONS = 60.0  # the strongest light that Poisson counts are looked up for
@@ -168,14 +168,8 @@ def _string(rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def _letters(font: str, size: int) -> tuple[np.ndarray, ...]:
-    """Render each of `LETTERS` once: float32 coverage, all of one height.
-
-    The DejaVu fonts come with Matplotlib, so that no machine lacks them.
-    """
-    import matplotlib  # slow to import, and only text needs it
-
-    path = Path(matplotlib.get_data_path()) / "fonts/ttf" / font
-    typeface = ImageFont.truetype(path, size)
+    """Render each of `LETTERS` once: float32 coverage, all of one height."""
+    typeface = load_font(font, size)
     height = sum(typeface.getmetrics())
     rendered = []
     for letter in LETTERS:

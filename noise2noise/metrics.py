@@ -4,7 +4,7 @@ import numpy as np
 
 from noise2noise.filters import Filter
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 MIN_SIZE = 11  # pixels on a side, of SSIM's window
 
@@ -65,7 +65,7 @@ def noisy_and_restored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what is scored: picture number `index` corrupted, and restored, both uint8.
 
-    `model` is as for `tiles.restore`, the rest as for `corrupt_for_score`.
+    `model` is as for `tiles.restore_image`, the rest as for `corrupt_for_score`.
     """
     noisy = corrupt_for_score(filter, original, index, strength)
-    return to_8bit(noisy), to_8bit(restore(model, noisy))
+    return to_8bit(noisy), to_8bit(restore_image(model, noisy))

@@ -23,21 +23,16 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's file, and what it was trained for: no filter for real noise.
-
-    `trained_on` names the sets whose pictures it has seen, `grey` says if grey ones were among
-    them, `span` which values of real exposures it took for 0 and 1 (`ranges`), `deep` whether those
-    had more than 8 bits, `words` what names it to infer.py.
-    """
+    """A trained model's file, and what it was trained for."""
 
     name: str
-    filter: Filter | None
+    filter: Filter | None  # none for real noise
     path: Path
-    trained_on: tuple[str, ...] = ()
-    grey: bool = False
-    span: Range | None = None
-    deep: bool = True
-    words: str = ""
+    trained_on: tuple[str, ...] = ()  # the sets whose pictures it has seen
+    grey: bool = False  # grey ones were among them
+    span: Range | None = None  # the values of real exposures that it took for 0 and 1 (`ranges`)
+    deep: bool = True  # those had more than 8 bits
+    words: str = ""  # what names it to infer.py
 
     @property
     def zero_mean(self) -> bool:

@@ -17,7 +17,7 @@ from noise2noise.networks import Trained
 from noise2noise.noise import MAX_CORRELATION, WEAK, noise_correlation, periodicity
 from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
-from noise2noise.tiles import STRIP, restore
+from noise2noise.tiles import STRIP, restore_image
 
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
@@ -25,7 +25,7 @@ MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked
 # `noise_correlation` of noise that is taken for independent in grey: the sensor's network leaves
 # much of noise that was smoothed a little, as by resizing. In colour the channels tell it.
 MAX_GREY_CORRELATION = 0.06
-ALIKE = 4  # times as wide as another page's a page's range may be, to share one with it
+ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
 
 def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> dict[Path, Path]:
@@ -113,7 +113,7 @@ def restore_file(
     Parameters
     ----------
     model : keras.Model
-        As for `tiles.restore`; the network that `trained` tells of.
+        As for `tiles.restore_image`; the network that `trained` tells of.
     progress : rich.progress.Progress
         Shows the pixels done.
     given : (float, float), optional
@@ -315,7 +315,7 @@ def restore_picture(
 
     Grey ones go through a network for colours three times over; channels that are neither
     grey nor RGB one by one. What is no number, far outside of the range or transparent stays.
-    Local means are kept (`tiles.restore`), unless the noise changes them. With `EACH` for a
+    Local means are kept (`tiles.restore_image`), unless the noise changes them. With `EACH` for a
     range, that is measured, of each channel that stands for itself. Where `coarse` is set, noise
     coarser than pixels is taken away too.
     """
@@ -336,7 +336,7 @@ def restore_parts(
     ((_, span),) = found
     grey = picture.colors == 1 and model.output_shape[-1] == 1
     color = picture.pixels[..., :1] if grey else picture.color
-    restored = restore(
+    restored = restore_image(
         model,
         color,
         advance=advance,
@@ -371,7 +371,7 @@ def restore_at_half_size(
     image, restored : (height, width, channels)
         Noisy and restored, of one type.
     span, keep_means
-        As for `tiles.restore`.
+        As for `tiles.restore_image`.
     unseen : bool (height, width, channels)
         What stays as it is.
     """
@@ -379,7 +379,7 @@ def restore_at_half_size(
 
     seen = [ranges.fill(a, unseen) if unseen.any() else a for a in (image, restored)]
     noisy, fine = (_halved(a, span) for a in seen)
-    change = restore(model, noisy, span=(0.0, 1.0), keep_means=keep_means) - fine
+    change = restore_image(model, noisy, span=(0.0, 1.0), keep_means=keep_means) - fine
     window = SIGMA * BLOCK / 2
     change -= gaussian_filter(change, (window, window, 0), mode="nearest")
     result = np.empty_like(restored)

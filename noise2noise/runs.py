@@ -39,7 +39,7 @@ PREVIOUS = "checkpoint-previous.npz"
 NEW = f"new-{CHECKPOINT}"
 PLACE = "epoch", "step", "history"  # in the run, of a checkpoint
 LOCK = "lock"
-TRAINING = "training.json"  # inside a .keras file: what the network was trained on and for
+TRAINING_JSON = "training.json"  # inside a .keras file: what the network was trained on and for
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on; prj_test.sb requeues on it
 CHECKPOINT_SECONDS = 60.0
@@ -64,14 +64,14 @@ def save_model(model, path: Path, training: dict) -> None:
     with whole(path) as part:
         model.save(part)
         with zipfile.ZipFile(part, "a") as file:
-            file.writestr(TRAINING, json.dumps(training))
+            file.writestr(TRAINING_JSON, json.dumps(training))
 
 
 def read_training(path: Path) -> dict:
     """Return what a .keras file says of its network's training; {} where it says nothing."""
     try:
         with zipfile.ZipFile(path) as file:
-            return dict(json.loads(file.read(TRAINING)))
+            return dict(json.loads(file.read(TRAINING_JSON)))
     except DAMAGED:
         return {}  # a damaged file is named by who loads its network
 
@@ -302,7 +302,10 @@ def by_file_name(pictures: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def read_settings(folder: Path) -> dict | None:
-    """Return what a run folder's settings file holds, None where there is none."""
+    """Return what a run folder's settings file holds, None where there is none.
+
+    Raises `InputError` where it cannot be read.
+    """
     path = folder / SETTINGS
     try:
         contents = json.loads(path.read_text())

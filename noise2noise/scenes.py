@@ -113,7 +113,7 @@ def find_scenes(folder: Path) -> list[Scene]:
         For a scene with one exposure, a file without its twin, or no scene at all.
     """
     if folder.is_file():
-        return _halves(Scene(folder.name, find_exposures(folder)), folder)
+        return _split_exposures(Scene(folder.name, find_exposures(folder)), folder)
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {kind}: name one with a sub-folder per scene")
@@ -140,7 +140,7 @@ def find_scenes(folder: Path) -> list[Scene]:
                 "train_model.py single"
             )
     if len(scenes) == 1:
-        return _halves(scenes[0], folder)
+        return _split_exposures(scenes[0], folder)
     if not scenes:
         raise InputError(
             f"{folder} holds no scenes: each is a stack or a sub-folder of two or more exposures "
@@ -208,7 +208,7 @@ def _say_left_out(paths: list[Path]) -> None:
         print(f"{min(paths)} is in no scene's folder and left out ({len(paths)} in all)")
 
 
-def _halves(scene: Scene, source: Path) -> list[Scene]:
+def _split_exposures(scene: Scene, source: Path) -> list[Scene]:
     """Cut the only scene of a file or folder into exposures to train on and to validate with."""
     count = len(scene.exposures)
     last = max(2, count // VALIDATION_EVERY)
@@ -251,12 +251,7 @@ class LastFile:
 class Scenes:
     """A sequence of scenes: `scenes[k][i]` is exposure i of scene k.
 
-    Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set. `span` is
-    the range of their values (None: their type's), `hint` what a user should know of it, `notes`
-    the same of files, with those that each is about, `most_missing` the largest share of values
-    that are none in an exposure that was read, and which it is, `shows_grey` whether there are grey
-    ones among them, `dtype` their type, `neighbours` how far apart in a scene's order the two
-    exposures of a pair may be (None: any). `_seen_alike` sets what holds for a data set's parts.
+    Images are (height, width, 3), as stored, of any type; 1 channel where `grey` is set.
 
     Raises
     ------
@@ -270,14 +265,17 @@ class Scenes:
         self.scenes = list(scenes)
         self.paths = [path for scene in self.scenes for path in scene.paths]
         self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
-        self.grey, self.shows_grey, self.hint = False, False, ""
-        self.notes: dict[str, list[Path]] = {}
-        self.span: Range | None = None
-        self.dtype: np.dtype | None = None
-        self.most_missing = 0.0, ""
-        self.total, self.window, self.crops_per_image = 0, 0, 1
-        self.neighbours: int | None = None
+        self.notes: dict[str, list[Path]] = {}  # what a user should know, and of which files
+        self.most_missing = 0.0, ""  # the largest share of values that are none, and where
         self.smallest = np.inf  # pixels on the shortest side of what is taken of any exposure
+        # What `_seen_alike` sets, for training and validation.
+        self.grey = False  # images have one channel
+        self.shows_grey = False  # there are grey ones among them
+        self.span: Range | None = None  # of their values; None: their type's
+        self.hint = ""  # what a user should know of it
+        self.dtype: np.dtype | None = None
+        self.neighbours: int | None = None  # how far apart the two of a pair may be; None: any
+        self.total, self.window, self.crops_per_image = 0, 0, 1  # as of `datasets.ImageFiles`
         self._min_size = min_size
         self._parts = {}  # what is taken of exposures, where that is not the whole
         self._exposures = [exposure for scene in self.scenes for exposure in scene.exposures]
@@ -340,7 +338,7 @@ class Scenes:
         for n, (top, left) in enumerate(starts, self._first[k]):
             self._parts[n] = np.s_[top : top + height, left : left + width]
 
-    def halve(self, last: bool) -> None:
+    def keep_strip(self, last: bool) -> None:
         """Of the picture alone keep the part to train on, or the last strip, to validate with."""
         height, width = self[0][0].shape[:2]
         longer = max(height, width)
@@ -448,7 +446,7 @@ def training_exposures(path: Path, size: int, span: Range | None = None) -> tupl
     parts = _seen_alike(parts, span)
     if alone:
         for part, last in zip(parts, (False, True), strict=True):
-            part.halve(last)
+            part.keep_strip(last)
     return parts
 
 

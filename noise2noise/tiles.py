@@ -24,7 +24,7 @@ MAX_TILE = 960  # pixels on a side, the halo included: within 3 GB for 100 megap
 class Ensemble:
     """A network whose output is the mean of its outputs for eight views, turned and flipped.
 
-    For `restore`, as the network itself: eight times as long, and some 0.1 dB better (the
+    For `restore_image`, as the network itself: eight times as long, and some 0.1 dB better (the
     geometric self-ensemble of Timofte et al., CVPR 2016).
     """
 
@@ -44,7 +44,7 @@ class Ensemble:
 class FewSizes:
     """A network that is shown images of few sizes, for back ends that compile for each anew.
 
-    For `restore`, as the network itself: sides grow to the next one of `SIDES`, as mirrored.
+    For `restore_image`, as the network itself: sides grow to the next one of `SIDES`, as mirrored.
     """
 
     def __init__(self, model):
@@ -58,7 +58,7 @@ class FewSizes:
         return np.asarray(self._model.predict_on_batch(x))[:, :height, :width]
 
 
-def restore(
+def restore_image(
     model,
     image: np.ndarray,
     max_tile: int = MAX_TILE,
@@ -70,11 +70,10 @@ def restore(
 ) -> np.ndarray:
     """Restore an image of any size.
 
-    A network for grey images restores the channels of others one by one.
-
     It is reflect-padded to a multiple of 32 and cropped back. Large images go through in
     tiles that overlap by twice `HALO`, of which only the middle is kept, so that the result
-    is that of the whole image at once up to rounding, in bounded memory.
+    is that of the whole image at once up to rounding, in bounded memory. A network for grey
+    images restores the channels of others one by one.
 
     Parameters
     ----------

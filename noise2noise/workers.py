@@ -87,7 +87,7 @@ class Workers:
 
 
 class _GoneError(Exception):
-    """A process has ended. Told to the thread that closes: if two wait for it, one never knows."""
+    """A process has ended: who closes waits for it, and nobody else, who would not be told."""
 
     def __init__(self, process):
         super().__init__(process)

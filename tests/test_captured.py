@@ -571,8 +571,8 @@ def test_one_burst_alone_is_cut_as_a_stack_is(tmp_path, capsys):
     assert said.count(", 12 in all, are taken for exposures of one scene") == 1
     (burst / "notes").mkdir()
     assert [scene.name for scene in find_scenes(burst)] == ["burst", "burst, last 2 exposures"]
-    halves = scenes._halves(scenes.Scene("a", tuple(range(32))), burst)
-    assert [len(half.exposures) for half in halves] == [28, 4]
+    parts = scenes._split_exposures(scenes.Scene("a", tuple(range(32))), burst)
+    assert [len(part.exposures) for part in parts] == [28, 4]
     (burst / "restored").mkdir()
     shutil.copy(burst / "frame0.png", burst / "restored")
     with pytest.raises(InputError, match=r"burst holds 12 pictures and restored/ others: move"):

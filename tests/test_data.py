@@ -623,8 +623,8 @@ def test_python_data_py_shows_every_filter(tmp_path):
 
 @pytest.mark.slow
 def test_damaged_pictures_end_in_a_result_or_one_line():
-    """60 of the 500 files that `python benchmarks/damaged_images.py` makes."""
-    assert "no failure" in run_script("benchmarks/damaged_images.py", "--count", 60).stdout
+    """60 of the 500 files that `python tests/damaged_images.py` makes."""
+    assert "no failure" in run_script("tests/damaged_images.py", "--count", 60).stdout
 
 
 def test_large_crops_are_of_all_pictures_in_turn():

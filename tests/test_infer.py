@@ -22,7 +22,7 @@ from noise2noise.images import luminance
 from noise2noise.metrics import corrupt_for_score, psnr, ssim
 from noise2noise.networks import PRETRAINED, Trained, find_models
 from noise2noise.ranges import to_8bit
-from noise2noise.tiles import Ensemble, restore
+from noise2noise.tiles import Ensemble, restore_image
 
 
 def infer(project, *arguments, **options):
@@ -89,7 +89,7 @@ def test_a_score_is_the_protocols(trained, pictures, scored):
 @pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 31), (64, 96)])
 def test_any_size_is_restored(size):
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
-    assert restore(build_unet(), image).shape == image.shape
+    assert restore_image(build_unet(), image).shape == image.shape
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
@@ -144,11 +144,11 @@ def test_an_ensemble_does_not_mind_how_a_picture_is_turned_and_is_better():
     noisy = corrupt_for_score(FILTERS["gaussian"], clean, 0)
     one = load_model(PRETRAINED / "gaussian-bsds300.keras")
     eight = Ensemble(one)
-    restored = restore(eight, noisy)
+    restored = restore_image(eight, noisy)
     for turns, step in ((1, 1), (2, 1), (0, -1), (3, -1)):
-        turned = restore(eight, np.rot90(noisy, turns)[:, ::step])
+        turned = restore_image(eight, np.rot90(noisy, turns)[:, ::step])
         assert np.abs(np.rot90(turned[:, ::step], -turns) - restored).max() < 1e-4
-    scores = [psnr(to_8bit(image), clean) for image in (restored, restore(one, noisy))]
+    scores = [psnr(to_8bit(image), clean) for image in (restored, restore_image(one, noisy))]
     assert scores[0] > scores[1] + 0.03
 
 

@@ -12,7 +12,7 @@ from noise2noise.images import open_file, read_picture
 from noise2noise.networks import Trained, find_models
 from noise2noise.ranges import measure
 from noise2noise.restore import restore_file
-from noise2noise.tiles import _ends, restore
+from noise2noise.tiles import _ends, restore_image
 
 
 class Darkening:
@@ -42,8 +42,8 @@ def flat(value, size=(200, 301, 3), seed=0):
 @pytest.mark.parametrize("value", [0, 0.02, 0.5, 1])
 def test_flat_areas_keep_their_mean(value):
     noisy = flat(value)
-    restored = restore(Darkening(), noisy, keep_means=True)
-    assert abs(restore(Darkening(), noisy).mean() - noisy.mean()) > 0.002
+    restored = restore_image(Darkening(), noisy, keep_means=True)
+    assert abs(restore_image(Darkening(), noisy).mean() - noisy.mean()) > 0.002
     assert abs(restored.mean() - noisy.mean()) < 1e-4
     assert np.abs(restored - value).max() < 0.03  # and little of the noise comes back
 
@@ -54,7 +54,7 @@ def test_where_noise_is_cut_off_at_black_the_mean_darkens_only_and_at_white_ligh
         means = {}
         for level in (3, 40):
             network = Flat(level / 255 if sign > 0 else 1 - level / 255)
-            means[level] = restore(network, noisy, keep_means=True).mean()
+            means[level] = restore_image(network, noisy, keep_means=True).mean()
         assert means[3] == (3 if sign > 0 else 252)
         assert abs(means[40] - noisy.mean()) < 0.5
 
@@ -62,7 +62,7 @@ def test_where_noise_is_cut_off_at_black_the_mean_darkens_only_and_at_white_ligh
 def test_a_few_black_values_do_not_keep_what_was_darkened_from_its_mean():
     noisy = np.full((200, 301, 1), 150, np.uint8)
     noisy[np.random.default_rng(0).random(noisy.shape) < 0.03] = 0
-    restored = restore(Flat(0.3), noisy, keep_means=True)
+    restored = restore_image(Flat(0.3), noisy, keep_means=True)
     assert 0.3 * 255 + 50 < restored.mean() < noisy.mean()
 
 
@@ -102,21 +102,21 @@ def ramp(width):
 
 def test_what_is_no_number_does_not_count_in_the_means_around():
     whole = np.concatenate((np.full((96, 64, 3), np.nan, np.float32), ramp(128)), axis=1)
-    restored = restore(Dull(), whole, span=(0, 1), keep_means=True)
-    alone = restore(Dull(), whole[:, 64:], span=(0, 1), keep_means=True)
+    restored = restore_image(Dull(), whole, span=(0, 1), keep_means=True)
+    alone = restore_image(Dull(), whole[:, 64:], span=(0, 1), keep_means=True)
     np.testing.assert_allclose(restored[:, 64:], alone, atol=1e-3)
     assert np.isnan(restored[:, :64]).all()
 
 
 def test_means_lie_where_they_were_taken():
-    restored = restore(Dull(), ramp(256), keep_means=True)
+    restored = restore_image(Dull(), ramp(256), keep_means=True)
     np.testing.assert_allclose(restored[:, 112:144], ramp(256)[:, 112:144], atol=3e-4)
 
 
 def test_means_are_those_of_the_whole_image_in_tiles_too():
     noisy = flat(0.4, (700, 500, 3))
-    whole = restore(Flat(0.5), noisy, keep_means=True)
-    tiled = restore(Flat(0.5), noisy, max_tile=384, keep_means=True)
+    whole = restore_image(Flat(0.5), noisy, keep_means=True)
+    tiled = restore_image(Flat(0.5), noisy, max_tile=384, keep_means=True)
     np.testing.assert_allclose(whole, tiled, atol=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_the_sky_between_stars_keeps_its_mean_and_loses_its_noise():
     (trained,) = find_models("camera", "bsds300", folders=[REPOSITORY / "pretrained"])
     network = infer.load_model(trained.path)
     image, empty = np.repeat(noisy, 3, axis=2), sky < 1001
-    restored = restore(network, image, span=measure([noisy]), keep_means=True)[..., 0]
+    restored = restore_image(network, image, span=measure([noisy]), keep_means=True)[..., 0]
     assert abs(restored[empty].mean() / 1000 - 1) < 0.002
     assert restored[empty].std() < 0.25 * noisy[..., 0][empty].std()
     errors = [np.sqrt(np.mean((values - sky) ** 2)) for values in (restored, noisy[..., 0])]

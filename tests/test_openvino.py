@@ -12,7 +12,7 @@ from model import build_unet, load_unet
 from noise2noise import backend, openvino_unet
 from noise2noise.backend import keras
 from noise2noise.openvino_unet import OpenVinoUNet, load
-from noise2noise.tiles import MAX_TILE, restore
+from noise2noise.tiles import MAX_TILE, restore_image
 
 PRETRAINED = REPOSITORY / "pretrained/gaussian-bsds300.keras"
 RESTORE = ("infer.py", "gaussian", "bsds300", "--models", PRETRAINED.parent, "--restore")
@@ -58,8 +58,8 @@ def test_it_computes_what_build_unet_does(channels, tmp_path):
 def test_pictures_of_any_size_are_restored_as_by_keras(size):
     noisy = image(*size, 3)
     network, model = load(PRETRAINED, "float32"), load_unet(PRETRAINED)
-    expected = restore(model, noisy, max_tile=2000)
-    np.testing.assert_allclose(restore(network, noisy), expected, atol=1e-5)
+    expected = restore_image(model, noisy, max_tile=2000)
+    np.testing.assert_allclose(restore_image(network, noisy), expected, atol=1e-5)
 
 
 def test_in_the_cpus_own_precision_the_output_is_not_in_steps():

@@ -23,7 +23,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.files import PART, remove_parts
 from noise2noise.runs import save_model
-from noise2noise.tiles import HALO, FewSizes, _spans, restore
+from noise2noise.tiles import HALO, FewSizes, _spans, restore_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RGB = dead_leaves(np.random.default_rng(0), size=96)[:80]
@@ -538,9 +538,9 @@ def test_one_bad_picture_is_named_and_the_others_are_restored(project, tmp_path)
 def test_tiles_are_the_whole_to_within_1_255th(size):
     model = build_unet()
     image = read_like(size)
-    whole = restore(model, image, max_tile=4096)
+    whole = restore_image(model, image, max_tile=4096)
     done = []
-    tiled = restore(model, image, max_tile=384, advance=done.append)
+    tiled = restore_image(model, image, max_tile=384, advance=done.append)
     assert len(done) > 1
     assert sum(done) == size[0] * size[1]
     assert np.abs(tiled - whole).max() < 1e-4 * np.abs(whole).max()
@@ -583,7 +583,7 @@ def test_the_halo_is_the_receptive_field():
     image = read_like((416, 416))
     changed = image.copy()
     changed[:32] += 10
-    reached = np.abs(restore(model, changed) - restore(model, image)).max((1, 2)) > 0
+    reached = np.abs(restore_image(model, changed) - restore_image(model, image)).max((1, 2)) > 0
     furthest = np.flatnonzero(reached).max() - 31
     assert 96 < furthest <= HALO
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, call_script
 
 import infer
-from noise2noise.tiles import restore
+from noise2noise.tiles import restore_image
 
 TEST = "BSDS300/images/test"
 MIRROR = Path(os.environ.get("MIRROR", REPOSITORY.parent / "shared/mirror"))
@@ -66,4 +66,4 @@ def test_flat_pictures_without_noise_stay_as_they_are(name):
     network = infer.load_model(REPOSITORY / f"pretrained/{name}.keras")
     for value in (0, 0.1, 0.3, 0.5, 1):
         flat = np.full((256, 256, network.output_shape[-1]), value, np.float32)
-        assert np.abs(restore(network, flat) - value).max() < 16 / 255
+        assert np.abs(restore_image(network, flat) - value).max() < 16 / 255

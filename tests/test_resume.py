@@ -119,7 +119,7 @@ def test_a_run_whose_settings_are_gone_does_not_go_on_with_others(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["KILL", "TERM"])
 def test_a_disturbed_run_ends_as_the_undisturbed_one(name):
-    done = run_script("benchmarks/interruptions.py", "--signal", name, "--kills", 3)
+    done = run_script("tests/interruptions.py", "--signal", name, "--kills", 3)
     assert "the same to the bit" in done.stdout
 
 

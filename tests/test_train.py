@@ -77,18 +77,18 @@ def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(
 def test_steps_that_go_to_the_device_together_change_nothing(
     trained, pictures, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(backend, "steps_together", lambda *counts: 2)
+    monkeypatch.setattr(backend, "steps_per_execution", lambda *counts: 2)
     train("gaussian", pictures, output=tmp_path)
     assert weights_bytes(*tmp_path.iterdir()) == weights_bytes(trained)
 
 
 def test_how_many_steps_go_to_a_gpu_together(monkeypatch):
-    assert backend.steps_together(960) == 1
+    assert backend.steps_per_execution(960) == 1
     monkeypatch.setattr(backend, "on_gpu", lambda: True)
     # So that each of these is an end: an epoch, where a run goes on in it, a checkpoint.
     for counts, together in (((960, 0, 960), 8), ((300, 5, 300), 5), ((7,), 7), ((960, 0, 4), 4)):
-        assert backend.steps_together(*counts) == together
-    assert backend.steps_together(960, 13) == 1
+        assert backend.steps_per_execution(*counts) == together
+    assert backend.steps_per_execution(960, 13) == 1
 
 
 def test_more_epochs_go_on_from_a_finished_run_and_end_as_if_asked_for_at_once(
@@ -530,7 +530,7 @@ def test_what_may_stop_the_run_at_an_epoch_s_end_comes_after_tensorboard_has_log
 
 
 def test_a_few_steps_are_timed_though_a_gpu_takes_several_at_once():
-    assert plan.FEW_STEPS >= 2 * backend.STEPS_TOGETHER
+    assert plan.FEW_STEPS >= 2 * backend.MOST_STEPS_PER_EXECUTION
 
 
 def test_minutes_for_a_run_begun_without_them_are_refused_before_anything_is_timed(

@@ -1,7 +1,7 @@
 """Feed damaged and hostile pictures to NoisyDataset and to infer.py, with and without --restore.
 
-    python benchmarks/damaged_images.py               500 pictures, some minutes
-    python benchmarks/damaged_images.py --count 50
+    python tests/damaged_images.py               500 pictures, some minutes
+    python tests/damaged_images.py --count 50
 
 Pictures of the usual formats with flipped bytes, cut short, with headers that claim 60,000 x
 60,000 pixels, and files that are something else. Each must end in a result or in one line

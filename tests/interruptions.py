@@ -1,7 +1,7 @@
 """Kill a small training again and again, and compare it with one that ran undisturbed.
 
-    python benchmarks/interruptions.py                     20 times with SIGKILL
-    python benchmarks/interruptions.py --signal TERM       20 times with SIGTERM
+    python tests/interruptions.py                     20 times with SIGKILL
+    python tests/interruptions.py --signal TERM       20 times with SIGTERM
 
 The instants are random: while the process starts, in the middle of a step, while it writes a
 checkpoint. After each, the same command goes on. In the end weights and history must equal
