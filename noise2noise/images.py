@@ -40,13 +40,12 @@ def find_pictures(folder: Path) -> list[Path]:
         if not folder.is_dir():
             kind = "is not a folder" if folder.exists() else "does not exist"
             raise InputError(f"{folder} {kind}: name a folder of pictures")
-        paths = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
-        )
+        inside = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        folders = [path for path in inside if path.is_dir()]
+    paths = [path for path in inside if path.suffix.lower() in SUFFIXES and path not in folders]
     if not paths:
-        raise InputError(f"{folder} holds no picture ({', '.join(SUFFIXES)})")
+        others = f", but folders: name one, as {folders[0]}" if folders else ""
+        raise InputError(f"{folder} holds no picture ({', '.join(SUFFIXES)}){others}")
     return paths
 
 

@@ -70,8 +70,9 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
             "it: --overwrite redoes it, another --output keeps both"
         )
         made = {target: path for target, path in made.items() if target not in there}
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: name a folder with --output")
+    above = next(path for path in (output, *output.parents) if path.exists())
+    if not above.is_dir():
+        raise InputError(f"{above} is a file: name a folder with --output")
     return made
 
 

@@ -478,7 +478,10 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     KINDS["rgb8.png"][0](tmp_path / "in/a.png")
     KINDS["rgb8.png"][0](tmp_path / "in/day 2/a.png")
     (tmp_path / "in/notes.txt").write_text("")
-    command = ("gaussian", "small", "--restore", tmp_path / "in", "--output", tmp_path / "in/out")
+    command = ("gaussian", "small", "--restore", tmp_path / "in", "--output")
+    done = call_script(project / "infer.py", *command, tmp_path / "in/a.png/out", check=2)
+    assert "a.png is a file: name a folder with --output" in one_error_line(done)
+    command += (tmp_path / "in/out",)
     done = call_script(project / "infer.py", *command)
     assert "left out what is no picture (1 in all)" in done.stdout
     assert "restored 2 of 2" in done.stdout

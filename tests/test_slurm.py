@@ -349,3 +349,7 @@ def test_submitted_from_elsewhere(tmp_path):
     assert f"{tmp_path} holds no train_model.py: submit from the project's folder" in fail(
         tmp_path, "0"
     )
+
+
+def test_a_task_that_there_is_not(project):
+    assert "there is no task 8: --array takes some of 0 to 7" in fail(project, "8")
