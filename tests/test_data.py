@@ -574,7 +574,7 @@ def test_a_folder_that_is_no_use_is_named(tmp_path, pictures):
     with pytest.raises(InputError, match="holds no picture"):
         find_pictures(tmp_path)
     (tmp_path / "above/day 1").mkdir(parents=True)
-    with pytest.raises(InputError, match="but folders: name one, as .*day 1$"):
+    with pytest.raises(InputError, match=r"but folders: name one, as .*day 1$"):
         find_pictures(tmp_path / "above")
     with pytest.raises(InputError, match=r"0\.png is not a folder"):
         find_pictures(pictures / "0.png")
