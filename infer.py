@@ -33,7 +33,7 @@ from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
-from noise2noise.restore import files_to_restore, noise_is_independent, restore_file
+from noise2noise.restore import Series, files_to_restore, restore_file
 from noise2noise.tiles import Ensemble, FewSizes
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -52,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     kinds = (*FILTERS, *REAL_NOISE)
-    add("filter", nargs="?", choices=kinds, help="models of this filter only")
+    add("filter", nargs="?", help=f"models of this filter only: {', '.join(kinds)}")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
     add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
@@ -105,6 +105,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
+    if args.filter and args.filter not in kinds:
+        kind, _, rest = args.filter.partition("-")  # a network's whole name
+        if kind not in kinds or not rest or args.dataset:
+            parser.error(f"no filter is called {args.filter}: there are {', '.join(kinds)}")
+        args.filter, args.dataset = kind, rest
     for option in ("models", "score", "restore"):  # which take all that follows
         for word in {*map(str, getattr(args, option) or ())} & {*kinds}:
             if not Path(word).exists():
@@ -268,6 +273,20 @@ def figure_path(path: Path) -> Path:
     return path.with_name(f"{path.name if fits else path.name[-60:]}.png")
 
 
+def grey_by_channels(file: images.PictureFile) -> dict[int, bool]:
+    """Return whether a file's pages are grey, by how many channels are restored of them.
+
+    Those of three channels are grey if all are: where a shutter is closed there are no colours.
+    """
+    pages = {}
+    for n in range(file.pages):
+        pages.setdefault(file.colors(n), []).append(n)
+    return {
+        channels: channels != 3 or all(file.read(n).grey for n in numbers)
+        for channels, numbers in pages.items()
+    }
+
+
 def restore_files(args: argparse.Namespace) -> int:
     """Restore noisy pictures to files of the same names in --output; 2 if any failed.
 
@@ -284,7 +303,7 @@ def restore_files(args: argparse.Namespace) -> int:
 
     for folder in {target.parent for target in targets}:
         remove_parts(folder)
-    failed, models, hints = 0, {}, set()
+    failed, models, hints, series = 0, {}, set(), Series()
     figures = args.output / "compare" if args.compare else None
     if taken := [target for target in targets if figures in target.parents]:
         raise InputError(f"{taken[0]} would be among the figures of --compare: restore it apart")
@@ -296,20 +315,23 @@ def restore_files(args: argparse.Namespace) -> int:
             progress.advance(done)
             try:
                 with images.open_file(path) as file:
-                    grey = all(file.colors(n) != 3 or file.read(n).grey for n in range(file.pages))
-                    choice = networks[grey, False] != networks[grey, True]
-                    own = choice and noise_is_independent(file)
-                    trained = networks[grey, own]
-                    hint = say_why(trained, grey, own, file.format, args.filter is None)
-                    if hint and hint not in hints:
-                        hints.add(hint)
-                        print(f"{path} {hint}", flush=True)
-                    if trained not in models:
-                        models[trained] = load(trained, args.ensemble, "auto")
-                    model = models[trained]
+                    grey = grey_by_channels(file)
+                    own = False
+                    if any(networks[kind, False] != networks[kind, True] for kind in grey.values()):
+                        own = series.noise_is_independent(file)
+                    by_channels = {}
+                    for channels, kind in grey.items():
+                        trained = networks[kind, own]
+                        hint = say_why(trained, kind, own, file.format, args.filter is None)
+                        if hint and hint not in hints:
+                            hints.add(hint)
+                            print(f"{path} {hint}", flush=True)
+                        if trained not in models:
+                            models[trained] = load(trained, args.ensemble, "auto")
+                        by_channels[channels] = models[trained], trained
                     figure = figures and figure_path(figures / target.relative_to(args.output))
                     wanted = args.range, args.amount, figure, args.coarse
-                    restore_file(model, trained, file, target, progress, *wanted)
+                    restore_file(by_channels, file, target, progress, *wanted)
             except (WriteError, ModelError):
                 raise
             except InputError as error:

@@ -160,7 +160,7 @@ def _align(scenes: Scenes, number: int) -> Found:
                 f"{scene.exposures[i]} is much darker or brighter than "
                 f"{scene.exposures[partners[i]]}: "
                 "exposures of a scene are of one kind and depth, and no slices of a volume"
-                f"{scenes.way_out(number)}"
+                f"{scenes.way_out(number, i - partners[i])}"
             )
         if i % step == 0:
             moved = moved or _moves_inside(first, other)
@@ -219,7 +219,7 @@ def _shifts(scenes: Scenes, number: int, partners: list[int]) -> tuple[np.ndarra
             raise InputError(
                 f"{exposures[partners[i]]} and {exposures[i]} do not show the same scene, or are "
                 f"shifted by more than {FAR:g} pixels: align them, or remove one"
-                f"{scenes.way_out(number)}"
+                f"{scenes.way_out(number, i - partners[i])}"
             )
         farthest = np.fmax(farthest, np.hypot(*shift))
         shifts[i] = shifts[partners[i]] + np.nan_to_num(shift)

@@ -135,13 +135,13 @@ def say_why(trained: Trained, grey: bool, own: bool, format: str, by_default: bo
     `own`: each pixel's noise is its own, for all that is known. `by_default`: no network was named.
     """
     kind = "is grey" if grey else "is in colour"
+    if grey and not trained.grey:
+        way_out = "" if by_default else ": leave out the network's name"
+        return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if by_default and trained.name in DEFAULTS.values():
         if own:
             kind = f"{kind}, with noise of each pixel's own"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
-    if grey and not trained.grey:
-        way_out = "" if by_default else ": leave out the network's name"
-        return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
         return (
             f"is {format}, whose noise is not independent from pixel to pixel, as it was where "

@@ -52,6 +52,12 @@ def measure(images: Iterable[np.ndarray], nodata: float | None = None) -> Range 
     return low, high
 
 
+def width(images: Iterable[np.ndarray], nodata: float | None = None) -> float:
+    """Return how far apart images' lowest and highest values lie, but for outliers; 0 of none."""
+    values = measured(images, nodata)
+    return float(np.ptp(np.percentile(values, PERCENTILES))) if values.size else 0.0
+
+
 def measured(images: Iterable[np.ndarray], nodata: float | None = None) -> np.ndarray:
     """Return a `sample` of images' values, (values,) float64, without what is no measurement.
 

@@ -25,6 +25,10 @@ MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked
 # `noise_correlation` of noise that is taken for independent in grey: the sensor's network leaves
 # much of noise that was smoothed a little, as by resizing. In colour the channels tell it.
 MAX_GREY_CORRELATION = 0.06
+NEAR = 1.5  # times those limits, or as little of them: there it goes by the picture before
+LOOK = 16  # parts on a side, by whose means a picture is known as one of a series
+SAME_SCENE = 0.9  # correlation of these means
+FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
 
@@ -46,11 +50,17 @@ def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> di
                     print(f"{output} is in {given}: what is there is taken for restored before")
                 inside = outside
             pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
+            above = {path: given.joinpath(*path.relative_to(given).parts[1:]) for path in pictures}
+            if again := [path for path in pictures if above[path] in above]:
+                print(
+                    f"{again[0]} is called as one above it, and restored as well ({len(again)} "
+                    "such): if it was made of that, have --output elsewhere"
+                )
             if not pictures:
                 raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
             if others := sorted(set(inside) - set(pictures)):
                 kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
-                print(f"left out what is no picture ({len(others)} in all): {kinds}")
+                print(f"left out what is not read as a picture ({len(others)} in all): {kinds}")
             sources = [(path, path.relative_to(given)) for path in pictures]
         for path, name in sources:
             target = output / name
@@ -99,8 +109,7 @@ def _fail(error: OSError):
 
 
 def restore_file(
-    model,
-    trained: Trained,
+    networks: dict[int, tuple],
     file: PictureFile,
     target: Path,
     progress,
@@ -113,8 +122,8 @@ def restore_file(
 
     Parameters
     ----------
-    model : keras.Model
-        As for `tiles.restore_image`; the network that `trained` tells of.
+    networks : {int: (keras.Model, Trained)}
+        Which network restores its pages of so many `colors`. Those for real noise are one.
     progress : rich.progress.Progress
         Shows the pixels done.
     given : (float, float), optional
@@ -132,19 +141,21 @@ def restore_file(
         For values that are not like the training's, damaged contents, or a file that cannot be
         written (`WriteError`); it names the file.
     """
-    span, origin = choose_range(trained, file, given)
+    (_, first), *_ = networks.values()
+    span, origin = choose_range(first, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
     if origin:
         said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(escape(file.path.name) + stack, total=sum(w * h for w, h in sizes))
-    missing, outside, beyond, pattern = 0, 0, False, False
+    missing, outside, beyond, pattern, steps = 0, 0, False, False, 0
 
     def restored_pages():
-        nonlocal missing, outside, beyond, pattern
+        nonlocal missing, outside, beyond, pattern, steps
         for n in range(file.pages):
             picture = file.read(n)
+            model, trained = networks[picture.colors]
             if picture.pixels.shape[2] > picture.colors and not picture.alpha:
                 beyond = True
             found = parts(picture, span)
@@ -152,6 +163,8 @@ def restore_file(
             missing, outside = missing + gone, outside + far
             advance = partial(progress.advance, tiles)
             pixels = restore_parts(model, picture, found, advance, trained.zero_mean, coarse)
+            if n == 0 and picture.pixels.dtype.kind in "iu":
+                steps = ranges.width([picture.shown], picture.nodata)
             if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
                 pattern = lost_a_pattern(found, pixels)
             if amount < 1:
@@ -172,11 +185,11 @@ def restore_file(
         progress.remove_task(tiles)
     if beyond:
         file.lost.append("channels beyond red, green and blue stay as they are")
-    for note in _notes(file, missing, outside, pattern):
+    for note in _notes(file, missing, outside, pattern, steps):
         print(f"{file.path}: {note}", flush=True)
 
 
-def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list[str]:
+def _notes(file: PictureFile, missing: int, outside: int, pattern: bool, steps: float) -> list[str]:
     """Return what a user should know of a file that was restored."""
     notes = []
     if missing:
@@ -191,6 +204,11 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list
             "what was taken away is a fine pattern in part, not noise: demosaic raw files first, "
             "look closely at text, and leave screened or dithered pictures as they are"
         )
+    if 0 < steps < FEW_STEPS:
+        notes.append(
+            f"its values differ by {steps:g} at most, and restored ones are rounded to whole ones, "
+            "too: saved as floats before, it keeps what is between them"
+        )
     if file.planes:
         notes.append(
             "its planes are taken for colours (and alpha); if they are exposures, "
@@ -201,13 +219,14 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool) -> list
     return notes
 
 
-def noise_is_independent(file: PictureFile) -> bool:
+def noise_is_independent(file: PictureFile, before: bool | None = None) -> bool:
     """Whether each pixel's noise is its own, as far as three pages of a file tell.
 
     JPEG and a mosaic smooth differences of colours most, so these count too: under strong noise
-    that is then all that shows it. False where no noise can be measured.
+    that is then all that shows it. `before` is what was found of a picture of the same scene,
+    which holds where it is hard to tell. False where no noise can be measured.
     """
-    measured = False
+    most = np.nan  # of the limit
     if file.format in LOSSY_FORMATS:
         return False
     for n in sorted({0, file.pages // 2, file.pages - 1}):
@@ -221,11 +240,33 @@ def noise_is_independent(file: PictureFile) -> bool:
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
             values = np.concatenate((values, differences), axis=2)
             missing = missing.any(axis=2, keepdims=True)
-        correlation = abs(noise_correlation(values, missing))
-        if correlation > (MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION):
-            return False
-        measured |= correlation == correlation
-    return measured
+        limit = MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION
+        most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
+    if before is not None and not (most <= 1 / NEAR or most >= NEAR):
+        return before
+    return bool(most <= 1)
+
+
+class Series:
+    """Pictures one after the other: those of one scene shall be restored alike."""
+
+    def __init__(self):
+        self._before: tuple[np.ndarray, bool] | None = None
+
+    def noise_is_independent(self, file: PictureFile) -> bool:
+        """As the function; where it is hard to tell, what was said of the picture before."""
+        values = images.middle(file.read().pixels[..., 0], MIDDLE)
+        height, width = (max(1, n // LOOK) for n in values.shape)
+        look = values[: LOOK * height, : LOOK * width].astype(np.float64)
+        look = np.nan_to_num(look).reshape(-1, height, look.shape[1] // width, width)
+        look = look.mean(axis=(1, 3))
+        said = None
+        if self._before and self._before[0].shape == look.shape:
+            with np.errstate(all="ignore"):
+                alike = np.corrcoef(self._before[0].ravel(), look.ravel())[0, 1] > SAME_SCENE
+            said = self._before[1] if alike else None
+        self._before = look, noise_is_independent(file, said)
+        return self._before[1]
 
 
 def choose_range(

@@ -319,9 +319,12 @@ class Scenes:
                 f"{self._min_size} on a side: take a smaller --crop or remove it"
             )
 
-    def way_out(self, k: int) -> str:
-        """Say what helps where scene k's exposures change: "" where that is done, or two are."""
-        more = len(self.scenes[k].exposures) > 2 and not self.neighbours
+    def way_out(self, k: int, apart: int = 2) -> str:
+        """Say what helps where exposures of scene k that lie `apart` in its order differ.
+
+        "" where that is done, and of two side by side.
+        """
+        more = len(self.scenes[k].exposures) > 2 and apart > 1 and not self.neighbours
         return " (a series: --neighbours 1 pairs those next to each other)" * more
 
     def align(self, k: int, shifts: np.ndarray) -> None:

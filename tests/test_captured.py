@@ -32,7 +32,7 @@ from noise2noise.exposures import (
 from noise2noise.images import open_file, read_picture
 from noise2noise.noise import shared_noise
 from noise2noise.runs import read_training
-from noise2noise.scenes import Scenes, find_exposures, find_scenes, training_scenes
+from noise2noise.scenes import Scene, Scenes, find_exposures, find_scenes, training_scenes
 
 
 def expose(path, clean, rng, scale=1.0, shift=0):
@@ -693,11 +693,19 @@ def test_handheld_mosaics_and_series_that_fade_are_told_the_way_out(folder, caps
     said = capsys.readouterr().out.splitlines()
     (mosaic,) = [line for line in said if "mosaic" in line]
     assert mosaic.startswith("warning: the exposures of raw have a raw file's mosaic")
-    stack = np.float32(dead_leaves(rng, size=96)[..., 0] + rng.normal(scale=4, size=(8, 96, 96)))
-    fading = stack * np.linspace(1, 0.1, 8)[:, None, None]
+    stack = np.float32(dead_leaves(rng, size=96)[..., 0] + rng.normal(scale=4, size=(24, 96, 96)))
+    fading = stack * np.linspace(1, 0.1, 24)[:, None, None]
     tifffile.imwrite(folder / "fading.tif", fading.astype(np.float32))
-    with pytest.raises(InputError, match=r"much darker .* \(a series: --neighbours 1 pairs those"):
-        align_exposures(Scenes(find_scenes(folder)))
+    (fading,) = [scene for scene in find_scenes(folder) if scene.name == "fading.tif"]
+    first, *_, before, last = fading.exposures
+    for exposures, says in (
+        (fading.exposures, r"much darker .* \(a series: --neighbours 1 pairs those"),
+        ((first, last, before), r"much darker .* no slices of a volume$"),  # side by side, too
+    ):
+        found = Scenes([Scene("a", exposures)])
+        found.span = 0.0, 150.0
+        with pytest.raises(InputError, match=says):
+            align_exposures(found)
 
 
 def test_exposures_of_other_depths_are_none_of_the_scene(folder):

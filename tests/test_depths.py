@@ -489,6 +489,11 @@ def test_a_network_of_grey_pictures_takes_a_colours_no_data_for_a_value_too():
     assert (restored[8:] == 51).all()  # a colour without red
 
 
+def for_all(model, trained) -> dict:
+    """For pages of any number of channels."""
+    return dict.fromkeys(range(10), (model, trained))
+
+
 class Constant:
     """A network for grey images that makes everything 0.2."""
 
@@ -857,7 +862,7 @@ def test_pages_without_any_number_stay_what_they_are(tmp_path):
         for page in (values, nothing):
             file.write(page, compression="zlib", metadata=None, extratags=tags)
     with images.open_file(tmp_path / "a.tif") as file, Progress(disable=True) as progress:
-        restore_file(Same(), network, file, tmp_path / "b.tif", progress)
+        restore_file(for_all(Same(), network), file, tmp_path / "b.tif", progress)
     after = tifffile.TiffFile(tmp_path / "b.tif").pages
     assert [page.dtype for page in after] == [np.float64] * 2
     np.testing.assert_array_equal(after[1].asarray(), nothing)
@@ -985,6 +990,16 @@ def test_areas_of_no_numbers_are_filled_as_in_a_mirror_and_pixels_by_the_nearest
     assert not ranges.fill(np.full_like(image, np.nan), missing | True).any()
 
 
+@pytest.mark.parametrize(("kind", "said"), [("uint16", True), ("uint8", True), ("float32", False)])
+def test_that_few_values_are_rounded_to_is_said(tmp_path, capsys, kind, said):
+    for name, peak in (("few", 5), ("many", 100)):
+        counts = np.random.default_rng(0).poisson(peak, (64, 64)).astype(kind)
+        tifffile.imwrite(tmp_path / f"{name}.tif", counts)
+        restored_alone(Constant(), tmp_path / f"{name}.tif")
+        lines = capsys.readouterr().out
+        assert ("restored ones are rounded to whole ones" in lines) == (said and name == "few")
+
+
 @pytest.mark.parametrize("name", ["noise", "mosaic", "checkerboard", "screen"])
 def test_a_pattern_that_was_taken_away_is_told_from_noise(name):
     rng = np.random.default_rng(0)
@@ -1013,7 +1028,8 @@ def restored_alone(network, path, grey=True):
     """Restore a file as `infer.py` does, with a network of white noise: the pixels of its page."""
     trained = Trained("a", FILTERS["gaussian"], Path(), grey=grey)
     with images.open_file(path) as file, Progress(disable=True) as progress:
-        restore_file(network, trained, file, path.with_name(f"restored-{path.name}"), progress)
+        target = path.with_name(f"restored-{path.name}")
+        restore_file(for_all(network, trained), file, target, progress)
     return images.read_picture(path.with_name(f"restored-{path.name}")).pixels
 
 

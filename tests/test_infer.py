@@ -110,6 +110,15 @@ def test_a_filter_behind_an_option_is_not_taken_for_a_folder(option):
     assert f"put single and what follows it before {option}" in one_error_line(done)
 
 
+def test_a_network_may_be_called_by_its_whole_name(project, pictures, tmp_path):
+    command = ("--restore", pictures / "1.png", "--output")
+    infer(project, "gaussian-small", *command, tmp_path / "one")
+    infer(project, "gaussian", "small", *command, tmp_path / "two")
+    assert (tmp_path / "one/1.png").read_bytes() == (tmp_path / "two/1.png").read_bytes()
+    line = one_error_line(infer(project, "laplace-small", *command, tmp_path / "no", check=2))
+    assert "no filter is called laplace-small: there are gaussian, poisson, " in line
+
+
 def test_a_folder_called_as_a_filter_is_one(tmp_path, monkeypatch):
     (tmp_path / "text").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -483,7 +483,7 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     assert "a.png is a file: name a folder with --output" in one_error_line(done)
     command += (tmp_path / "in/out",)
     done = call_script(project / "infer.py", *command)
-    assert "left out what is no picture (1 in all)" in done.stdout
+    assert "left out what is not read as a picture (1 in all)" in done.stdout
     assert "restored 2 of 2" in done.stdout
     made = [tmp_path / "in/out/a.png", tmp_path / "in/out/day 2/a.png"]
     made[0].write_text("someone's work")
@@ -493,6 +493,8 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     assert made[0].read_text() == "someone's work"
     call_script(project / "infer.py", *command, "--overwrite")
     assert made[0].read_bytes() == made[1].read_bytes()
+    done = call_script(project / "infer.py", *command[:-1], tmp_path / "other", check=None)
+    assert "out/a.png is called as one above it, and restored as well (3 such)" in done.stdout
 
 
 def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(tmp_path):
