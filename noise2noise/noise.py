@@ -50,8 +50,8 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     found = []
     missing = np.broadcast_to(missing, image.shape)
     for k in range(image.shape[2]):
-        patches = _blocks(image[..., k], PATCH).reshape(-1, PATCH**2)
-        patches = patches[~_blocks(missing[..., k], PATCH).any(axis=(1, 2))]
+        patches = in_blocks(image[..., k], PATCH).reshape(-1, PATCH**2)
+        patches = patches[~in_blocks(missing[..., k], PATCH).any(axis=(1, 2))]
         ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
         at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
         patches = patches[at_an_end < MOST_AT_AN_END]
@@ -66,7 +66,7 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     return float(max(found, key=abs, default=np.nan))
 
 
-def _blocks(image: np.ndarray, size: int) -> np.ndarray:
+def in_blocks(image: np.ndarray, size: int) -> np.ndarray:
     """Cut an image (height, width) into whole blocks: (blocks, size, size)."""
     rows, columns = (n // size for n in image.shape)
     whole = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -97,7 +97,7 @@ def shared_noise(first: np.ndarray, other: np.ndarray) -> float:
     half of which is the same 0.32 and more.
     """
     a, b = (_differences(image.mean(2)) for image in (first, other))
-    powers = np.stack([_blocks(ab, PATCH).mean(axis=(1, 2)) for ab in (a * a, b * b, a * b)])
+    powers = np.stack([in_blocks(ab, PATCH).mean(axis=(1, 2)) for ab in (a * a, b * b, a * b)])
     powers = powers[:, powers[:2].min(axis=0) > 0]  # not where all is black
     share, least = FLATTEST
     count = max(least, int(share * powers.shape[1]))
@@ -129,7 +129,7 @@ def periodicity(image: np.ndarray, longest: int = LONGEST) -> float:
     float
         0 for images smaller than a block, or without a value.
     """
-    blocks = _blocks(image, BLOCK)
+    blocks = in_blocks(image, BLOCK)
     most = float(np.percentile(np.abs(blocks), 99.5)) if len(blocks) else 0.0
     if not 0 < most < np.inf:
         return 0.0

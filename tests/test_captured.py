@@ -241,6 +241,24 @@ def test_what_moves_in_any_of_up_to_nine_exposures_is_warned_of(folder, capsys, 
     assert "parts of walker move" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("radius", "step"), [(20, 3), (20, 5), (8, 25)])
+def test_what_crosses_a_scene_is_warned_of_and_still_scenes_are_not(tmp_path, capsys, radius, step):
+    rng = np.random.default_rng(0)
+    clean = dead_leaves(rng, size=256)[..., 0] * 0.7
+    y, x = np.mgrid[:256, :256]
+    for name, bright in (("moving", 250), ("still", None)):
+        pages = []
+        for k in range(9):
+            page = clean.copy()
+            if bright:
+                page[np.hypot(y - 128, x - 30 - step * k) < radius] = bright
+            pages.append(page + rng.normal(scale=10, size=page.shape))
+        pages = np.rint(200 + 16 * np.stack(pages)).clip(0).astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"{name}.tif", pages, photometric="minisblack")
+        align_exposures(Scenes([Scene(name, find_exposures(tmp_path / f"{name}.tif"))]))
+        assert (f"parts of {name} move" in capsys.readouterr().out) == (name == "moving")
+
+
 def test_jpegs_are_accepted_with_a_line_that_says_why_they_are_worse(folder, capsys):
     for path in folder.glob("scene*/*.png"):
         Image.fromarray(np.asarray(Image.open(path))).save(path.with_suffix(".jpg"))
