@@ -187,7 +187,8 @@ def _warn(name: str, found: Found, way_out: str) -> None:
         print(
             f"warning: exposures of {name} share noise (a correlation of {found.shared:.2f}), "
             "as two files of one shot do, a mean and what it was made of, or all by a "
-            "sensor's fixed pattern: the network will keep it"
+            "sensor's fixed pattern: the network will keep it. (Where there is little noise, "
+            "fine details may look so)"
         )
     if found.mixed:
         print(

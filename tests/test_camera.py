@@ -2,11 +2,9 @@
 
 import dataclasses
 import io
-import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from PIL import Image
 
 from noise2noise import camera, drawn
@@ -16,9 +14,6 @@ from noise2noise.filters import FILTERS
 from noise2noise.images import luminance
 from noise2noise.noise import noise_correlation
 from noise2noise.pairs import CameraPairs
-
-sys.path.append(str(REPOSITORY / "benchmarks"))
-import camera_ablations
 
 COPIES = 3000
 IMAGE = dead_leaves(np.random.default_rng(3), size=64)
@@ -311,19 +306,3 @@ def test_the_scored_noise_is_the_same_every_time():
     ]
     np.testing.assert_array_equal(noisy[0], noisy[1])
     assert not np.array_equal(noisy[0], noisy[2])
-
-
-def test_each_ablation_trains_with_other_cameras():
-    """As the filter has them: what its module's functions are is no matter."""
-    drawn_by = {
-        name: [filter.draw_camera(np.random.default_rng(k)) for k in range(100)]
-        for name, filter in camera_ablations.VARIANTS.items()
-    }
-    as_it_is = drawn_by.pop("as it is")
-    assert {n for n, shots in drawn_by.items() if shots == as_it_is} == {camera_ablations.WHITE}
-    made = {}
-    for name in ("as it is", camera_ablations.WHITE, "no mosaic"):
-        with camera_ablations.batches(name, [IMAGE], 4, 16, 1) as batches:
-            made[name] = batches[0][0]
-    first, *others = made.values()
-    assert not any(np.array_equal(first, other) for other in others)
