@@ -257,14 +257,13 @@ class Series:
         """As the function; where it is hard to tell, what was said of the picture before."""
         values = images.middle(file.read().pixels[..., 0], MIDDLE)
         height, width = (max(1, n // LOOK) for n in values.shape)
-        look = values[: LOOK * height, : LOOK * width].astype(np.float64)
-        look = np.nan_to_num(look).reshape(-1, height, look.shape[1] // width, width)
-        look = look.mean(axis=(1, 3))
+        look = np.nan_to_num(values[: LOOK * height, : LOOK * width].astype(np.float64))
         said = None
-        if self._before and self._before[0].shape == look.shape:
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # of huge numbers, or all the same
+            look = look.reshape(-1, height, look.shape[1] // width, width).mean(axis=(1, 3))
+            if self._before and self._before[0].shape == look.shape:
                 alike = np.corrcoef(self._before[0].ravel(), look.ravel())[0, 1] > SAME_SCENE
-            said = self._before[1] if alike else None
+                said = self._before[1] if alike else None
         self._before = look, noise_is_independent(file, said)
         return self._before[1]
 

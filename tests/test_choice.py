@@ -134,6 +134,11 @@ def test_a_series_is_restored_alike_where_it_is_hard_to_tell(tmp_path):
             with images.open_file(tmp_path / name) as file:
                 found.append(series.noise_is_independent(file))
         assert found == [expected] * 3 + [alone[1], alone[0]]
+    series = Series()
+    for size, value in ((1, 0), (40, np.nan), (40, 1.7e308), (40, 1.7e308)):
+        tifffile.imwrite(tmp_path / "odd", np.full((size, size), value))
+        with images.open_file(tmp_path / "odd") as file, np.errstate(all="raise"):
+            assert not series.noise_is_independent(file)
 
 
 def test_each_page_gets_the_network_for_its_colours(tmp_path):

@@ -73,8 +73,7 @@ def test_restored_files_keep_means_where_the_noise_has_zero_mean(tmp_path, filte
         tifffile.imwrite(tmp_path / "a.tif", pixels[..., :colors], planarconfig="contig", **options)
         trained = Trained("a", FILTERS.get(filter), tmp_path)
         with open_file(tmp_path / "a.tif") as file, Progress(disable=True) as progress:
-            networks = dict.fromkeys((1, 3), (Darkening(), trained))
-            restore_file(networks, file, tmp_path / "b.tif", progress)
+            restore_file({colors: (Darkening(), trained)}, file, tmp_path / "b.tif", progress)
         after = read_picture(tmp_path / "b.tif").pixels
         assert (abs(after.mean() - pixels[..., :colors].mean()) < 1) == kept
 

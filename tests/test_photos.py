@@ -494,7 +494,7 @@ def test_what_is_there_is_kept_and_folders_are_searched_to_the_bottom(project, t
     call_script(project / "infer.py", *command, "--overwrite")
     assert made[0].read_bytes() == made[1].read_bytes()
     done = call_script(project / "infer.py", *command[:-1], tmp_path / "other", check=None)
-    assert "out/a.png is called as one above it, and restored as well (3 such)" in done.stdout
+    assert "day 2/a.png is called as one above it, and restored as well (3 such)" in done.stdout
 
 
 def test_texts_of_a_microscopes_tiff_and_a_scanners_compression_are_no_obstacle(tmp_path):
