@@ -36,7 +36,7 @@ from noise2noise.images import read_rgb
 from noise2noise.networks import DEFAULTS, PRETRAINED, find_models, networks_to_restore_with
 from noise2noise.picture import Picture
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import noise_is_independent, restore_picture
+from noise2noise.restore import Series, restore_picture
 from noise2noise.tiles import restore_image
 
 SIGMA = 25
@@ -146,7 +146,8 @@ class Picked:
             path = Path(folder, "a.png")
             Image.fromarray(picture.pixels.squeeze()).save(path)
             with images.open_file(path) as file:
-                return self._models[self._networks[picture.grey, noise_is_independent(file)]]
+                own = Series().noise_is_independent(file)
+                return self._models[self._networks[picture.grey, own]]
 
 
 def before_and_after(

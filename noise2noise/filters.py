@@ -224,6 +224,7 @@ class Filter:
 FILTERS = {
     filter.name: filter
     for filter in (
+        # Name, symbol, function, strengths: training's, the test's, a weak and a strong one.
         Filter("gaussian", "σ", gaussian, (0, 50), 25, 5, 50, zero_mean=True, independent=True),
         # Kept off 0: below one photon a target's variance is above 1, and a single such
         # crop would outweigh the rest of its batch in the L2 loss.

@@ -219,53 +219,56 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool, steps: 
     return notes
 
 
-def noise_is_independent(file: PictureFile, before: bool | None = None) -> bool:
-    """Whether each pixel's noise is its own, as far as three pages of a file tell.
-
-    JPEG and a mosaic smooth differences of colours most, so these count too: under strong noise
-    that is then all that shows it. `before` is what was found of a picture of the same scene,
-    which holds where it is hard to tell. False where no noise can be measured.
-    """
-    most = np.nan  # of the limit
-    if file.format in LOSSY_FORMATS:
-        return False
-    for n in sorted({0, file.pages // 2, file.pages - 1}):
-        picture = file.read(n)
-        values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
-        missing = ranges.missing(values, picture.nodata)
-        if picture.hidden is not None:
-            missing |= images.middle(picture.hidden, MIDDLE)[..., None]
-        if not picture.grey:
-            with np.errstate(invalid="ignore"):  # infinite ones, which are missing
-                differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
-            values = np.concatenate((values, differences), axis=2)
-            missing = missing.any(axis=2, keepdims=True)
-        limit = MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION
-        most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
-    if before is not None and not (most <= 1 / NEAR or most >= NEAR):
-        return before
-    return bool(most <= 1)
-
-
 class Series:
-    """Pictures one after the other: those of one scene shall be restored alike."""
+    """Pictures one after the other, of which those of one scene shall be restored alike."""
 
     def __init__(self):
         self._before: tuple[np.ndarray, bool] | None = None
 
     def noise_is_independent(self, file: PictureFile) -> bool:
-        """As the function; where it is hard to tell, what was said of the picture before."""
-        values = images.middle(file.read().pixels[..., 0], MIDDLE)
-        height, width = (max(1, n // LOOK) for n in values.shape)
-        look = np.nan_to_num(values[: LOOK * height, : LOOK * width].astype(np.float64))
-        said = None
-        with np.errstate(all="ignore"):  # of huge numbers, or all the same
-            look = look.reshape(-1, height, look.shape[1] // width, width).mean(axis=(1, 3))
-            if self._before and self._before[0].shape == look.shape:
-                alike = np.corrcoef(self._before[0].ravel(), look.ravel())[0, 1] > SAME_SCENE
-                said = self._before[1] if alike else None
-        self._before = look, noise_is_independent(file, said)
-        return self._before[1]
+        """Whether each pixel's noise is its own, as far as three pages of a file tell.
+
+        JPEG and a mosaic smooth differences of colours most, so these count too: under strong
+        noise that is then all that shows it. Where it is hard to tell, what was found of the
+        picture before holds, if it shows the same scene. False where no noise can be measured.
+        """
+        if file.format in LOSSY_FORMATS:
+            return False
+        most, look = np.nan, None  # of the limit; of the first page
+        for n in sorted({0, file.pages // 2, file.pages - 1}):
+            picture = file.read(n)
+            values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
+            look = _look(values[..., 0]) if look is None else look
+            missing = ranges.missing(values, picture.nodata)
+            if picture.hidden is not None:
+                missing |= images.middle(picture.hidden, MIDDLE)[..., None]
+            if not picture.grey:
+                with np.errstate(invalid="ignore"):  # infinite ones, which are missing
+                    differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
+                values = np.concatenate((values, differences), axis=2)
+                missing = missing.any(axis=2, keepdims=True)
+            limit = MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION
+            most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
+        found = bool(most <= 1)
+        hard = not (most <= 1 / NEAR or most >= NEAR)
+        if hard and self._before and _show_one_scene(look, self._before[0]):
+            found = self._before[1]
+        self._before = look, found
+        return found
+
+
+def _look(values: np.ndarray) -> np.ndarray:
+    """Return the means of `LOOK` x `LOOK` parts, or fewer, of values (height, width)."""
+    height, width = (max(1, n // LOOK) for n in values.shape)
+    look = np.nan_to_num(values[: LOOK * height, : LOOK * width].astype(np.float64))
+    with np.errstate(over="ignore"):
+        return look.reshape(-1, height, look.shape[1] // width, width).mean(axis=(1, 3))
+
+
+def _show_one_scene(look: np.ndarray, other: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):  # of huge values, or all the same
+        alike = look.shape == other.shape and np.corrcoef(look.ravel(), other.ravel())[0, 1]
+    return bool(alike > SAME_SCENE)
 
 
 def choose_range(

@@ -17,7 +17,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.images import LUMINANCE
 from noise2noise.networks import DEFAULTS, PRETRAINED
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import Series, noise_is_independent
+from noise2noise.restore import Series
 from noise2noise.runs import save_model
 
 PHOTO = dead_leaves(np.random.default_rng(5), size=256) / np.float32(255)
@@ -55,7 +55,7 @@ DELIVERED = {  # how noise of some strength gets into a picture's file
 
 def independent(path: Path) -> bool:
     with images.open_file(path) as file:
-        return noise_is_independent(file)
+        return Series().noise_is_independent(file)
 
 
 # Far above JPEG's steps, and without colours, noise stays as it was.
