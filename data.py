@@ -77,9 +77,9 @@ class NoisyDataset(keras.utils.PyDataset):
         self,
         images,
         filter: Filter | str | None,
-        batch_size: int = 16,
+        batch_size: int = 8,
         crop_size: int = 64,
-        steps: int = 100,
+        steps: int = 200,
         validation: bool = False,
         shard: tuple[int, int] = (0, 1),
         workers: int = 0,
@@ -188,6 +188,8 @@ def main() -> None:
         "--output", type=Path, default=RUNS / "filters.png", help="the figure (runs/filters.png)"
     )
     args = parser.parse_args()
+    if args.output.suffix.lower() != ".png":
+        parser.error(f"--output {args.output} is no .png")
     from noise2noise import plots
 
     if args.folder:

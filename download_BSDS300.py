@@ -8,18 +8,20 @@ checked by its pictures, not by the archive around them, so any repacked archive
 BSDS300 is for non-commercial research and education.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import signal
 import tarfile
 import tempfile
+import time
 import zlib
 from pathlib import Path, PurePath
 
 from noise2noise.arguments import Parser
 from noise2noise.errors import InputError, reading, run_main, write_failure
-from noise2noise.files import make_folder
+from noise2noise.files import LEFT_SECONDS, make_folder
 
 try:
     from lzma import LZMAError
@@ -88,6 +90,10 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
         return
     existed = folder.exists()
     make_folder(folder)
+    for left in folder.glob(".unpack-*"):  # of a download that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime >= LEFT_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         # Unpacked beside its place, so that moving a file there is one atomic step.
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:

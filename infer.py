@@ -33,7 +33,7 @@ from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
-from noise2noise.restore import Series, files_to_restore, restore_file
+from noise2noise.restore import files_to_restore, look_at_noise, restore_file
 from noise2noise.tiles import Ensemble, FewSizes
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -129,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     if args.strength is not None:
         if args.filter not in FILTERS:
             parser.error("--strength is one filter's: name it, as in infer.py gaussian")
-        below = 1 if FILTERS[args.filter].symbol == "p" else 1e6
+        below = 1 if FILTERS[args.filter].share else 1e6
         if not 0 < args.strength < below:
             parser.error(f"--strength must be above 0 and below {below:g}")
     if args.restore and not args.output:
@@ -236,6 +236,7 @@ def score(models: list[Trained], args: argparse.Namespace) -> None:
                 seen = dataset != "bsds300" and Path(dataset).resolve().name in trained.trained_on
                 these = "these" if dataset == "kodak" else "a folder of this name"
                 notes = [f"trained on {these}"] * seen + ["8 views"] * isinstance(model, Ensemble)
+                notes += ["on luminance"] * (model.output_shape[-1] == 1)
                 means = digits(np.mean(values, axis=0))
                 rows.append((trained.name, dataset, strength, *means, ", ".join(notes)))
     write_tables(rows, each, args.output)
@@ -273,18 +274,28 @@ def figure_path(path: Path) -> Path:
     return path.with_name(f"{path.name if fits else path.name[-60:]}.png")
 
 
-def grey_by_channels(file: images.PictureFile) -> dict[int, bool]:
-    """Return whether a file's pages are grey, by how many channels are restored of them.
+def choose_networks(
+    file: images.PictureFile, networks: dict[tuple[bool, bool], Trained], by_default: bool
+) -> dict[int, tuple[Trained, str]]:
+    """Return the network for a file's pages of so many channels, and what to say of it.
 
-    Those of three channels are grey if all are: where a shutter is closed there are no colours.
+    Pages of three channels are grey if all are: where a shutter is closed there are no colours.
     """
     pages = {}
     for n in range(file.pages):
         pages.setdefault(file.colors(n), []).append(n)
-    return {
+    grey = {
         channels: channels != 3 or all(file.read(n).grey for n in numbers)
         for channels, numbers in pages.items()
     }
+    matters = len({*networks.values()}) > 1
+    independent, shared = look_at_noise(file) if matters else (False, False)
+    chosen = {}
+    for channels, is_grey in grey.items():
+        trained = networks[is_grey or shared, independent]
+        why = say_why(trained, is_grey, independent, shared, file.format, by_default)
+        chosen[channels] = trained, why
+    return chosen
 
 
 def restore_files(args: argparse.Namespace) -> int:
@@ -303,7 +314,7 @@ def restore_files(args: argparse.Namespace) -> int:
 
     for folder in {target.parent for target in targets}:
         remove_parts(folder)
-    failed, models, hints, series = 0, {}, set(), Series()
+    failed, models, said = 0, {}, set()
     figures = args.output / "compare" if args.compare else None
     if taken := [target for target in targets if figures in target.parents]:
         raise InputError(f"{taken[0]} would be among the figures of --compare: restore it apart")
@@ -315,17 +326,12 @@ def restore_files(args: argparse.Namespace) -> int:
             progress.advance(done)
             try:
                 with images.open_file(path) as file:
-                    grey = grey_by_channels(file)
-                    own = False
-                    if any(networks[kind, False] != networks[kind, True] for kind in grey.values()):
-                        own = series.noise_is_independent(file)
                     by_channels = {}
-                    for channels, kind in grey.items():
-                        trained = networks[kind, own]
-                        hint = say_why(trained, kind, own, file.format, args.filter is None)
-                        if hint and hint not in hints:
-                            hints.add(hint)
-                            print(f"{path} {hint}", flush=True)
+                    chosen = choose_networks(file, networks, by_default=args.filter is None)
+                    for channels, (trained, why) in chosen.items():
+                        if why and why not in said:
+                            said.add(why)
+                            print(f"{path} {why}", flush=True)
                         if trained not in models:
                             models[trained] = load(trained, args.ensemble, "auto")
                         by_channels[channels] = models[trained], trained

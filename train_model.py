@@ -414,9 +414,11 @@ def run_name(args: argparse.Namespace) -> str:
 def usage(args: argparse.Namespace, run: runs.Run) -> str:
     """The command that uses the trained model of a run folder."""
     name = run.folder.name.removeprefix(f"{args.filter}-")
-    words = ["python", "infer.py", args.filter, name]
+    words = ["python", "infer.py", args.filter, *([] if args.name else [name])]
     words += ["--restore", "PICTURES", "--output", "DIR"] if args.filter in REAL_NOISE else []
-    words += ["--models", str(run.folder.parent)] if run.folder.parent != runs.RUNS else []
+    # A name of the user's own may be another network's, too.
+    folder = run.folder if args.name else run.folder.parent
+    words += ["--models", str(folder)] if folder != runs.RUNS else []
     return shlex.join(words)
 
 
@@ -606,7 +608,9 @@ def parse_arguments() -> argparse.Namespace:
     check_arguments(parser, args)
     args.channels = 1 if args.grey else 3  # the network's n and m
     # What others find out: open_images of real exposures, open_start.
-    args.deep, args.saw_grey = False, args.grey or args.filter == "camera"
+    args.deep, args.saw_grey = False, args.grey
+    if args.filter in FILTERS:
+        args.saw_grey |= FILTERS[args.filter].grey_too
     args.start_sha256, args.trained_before = None, {}
     args.default_loss = "l2" if args.filter in REAL_NOISE else FILTERS[args.filter].loss
     args.loss = args.loss or args.default_loss
@@ -635,8 +639,8 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error("--large-crops takes a quarter of --batch, which must be a multiple of 4")
     if args.flat_areas and not plan.paints(args.filter):
         parser.error(f"--flat-areas is not for {args.filter}")
-    if args.grey and args.filter == "text":
-        parser.error("text is written in colours: leave --grey out")
+    if args.grey and FILTERS[args.filter].needs_color:
+        parser.error(f"{args.filter} is in colours: leave --grey out")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from noise2noise.images import read_rgb
 from noise2noise.networks import DEFAULTS, PRETRAINED, find_models, networks_to_restore_with
 from noise2noise.picture import Picture
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import Series, restore_picture
+from noise2noise.restore import look_at_noise, restore_picture
 from noise2noise.tiles import restore_image
 
 SIGMA = 25
@@ -48,6 +48,11 @@ FONTS = ("cmr10", "cmss10", "cmtt10")  # Matplotlib's
 def white(image: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) -> np.ndarray:
     """Add noise to an image in [0, 1]."""
     return image + rng.standard_normal(image.shape, np.float32) * np.float32(sigma / 255)
+
+
+def alike(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise that the colours share, as of a scan that was tinted."""
+    return image + white(np.zeros((*image.shape[:2], 1), np.float32), rng)
 
 
 def grain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,6 +105,7 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
     "white, sigma 40": (np.asarray, partial(white, sigma=40)),
     "sensor, variance 0.01 x + 0.02^2": (np.asarray, partial(sensor, a=0.01, b=0.02**2)),
     "sensor, variance 0.04 x + 0.01^2": (np.asarray, partial(sensor, a=0.04, b=0.01**2)),
+    "white, the same in all colours": (np.asarray, alike),
     "white, on a grey picture": (as_grey, white),
     "grain": (np.asarray, grain),
     "grain, on a grey picture": (as_grey, grain),
@@ -146,8 +152,8 @@ class Picked:
             path = Path(folder, "a.png")
             Image.fromarray(picture.pixels.squeeze()).save(path)
             with images.open_file(path) as file:
-                own = Series().noise_is_independent(file)
-                return self._models[self._networks[picture.grey, own]]
+                independent, shared = look_at_noise(file)
+                return self._models[self._networks[picture.grey or shared, independent]]
 
 
 def before_and_after(

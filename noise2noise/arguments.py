@@ -77,6 +77,6 @@ def existing_file(text: str) -> Path:
 
 
 def plain_name(text: str) -> str:
-    if text != Path(text).name or text == "..":
+    if text != Path(text).name or text.startswith("."):
         raise argparse.ArgumentTypeError(f"{text!r} is not a folder's name")
     return text

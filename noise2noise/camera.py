@@ -30,6 +30,7 @@ BORDER = 4  # pixels around a crop that demosaicing and sharpening need
 CURVE = np.linspace(0, 1, 1025, dtype=np.float32)  # where tone curves are inverted
 SHOT = 3e-5, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
+FEW = 2e-3, 0.5  # the same for specimens: 2 to 500
 READ_NOISE = 0.02  # of `count`
 
 
@@ -58,7 +59,8 @@ class Camera:
     quality: int = 0  # JPEG's; 0: none
     subsampling: int = 0  # Pillow's: 0 is 4:4:4, 2 is 4:2:0
     clipped: bool = True  # to 8 bits; False for files that keep what noise takes below black
-    counts: bool = False  # it may count little light (COUNTING), as grey ones without gamma may
+    # It may count little light (COUNTING), as grey ones without gamma may, photon by photon.
+    counts: bool = False
 
 
 TEST = Camera(tone=0.5, gains=(2.0, 1.6), demosaicing="edges", quality=90, subsampling=2)
@@ -132,6 +134,12 @@ def draw_faint_noise(rng: np.random.Generator) -> tuple[float, float]:
     return 10 ** rng.uniform(-6.5, -3), 10 ** rng.uniform(-9, -4)
 
 
+def draw_few_photons(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the (a, b) of `draw_noise` for a specimen: counted light, half of the time alone."""
+    read = rng.uniform(0, 30) / 255 if rng.random() < 0.5 else 0.0
+    return np.exp(rng.uniform(*np.log(FEW))), read**2 * rng.random() ** 4
+
+
 def draw_noise(camera: Camera, rng: np.random.Generator) -> tuple[float, float]:
     """Draw the sensor's (a, b): the noise of light v has the variance a v + b."""
     if camera.gamma == 1:
@@ -183,8 +191,12 @@ def develop(
         image = image**camera.gamma * np.float32(camera.exposure) / gains
     if camera.demosaicing:
         image = mosaic(image, camera.phase)
+    a, b = np.float32(noise)
+    if camera.counts and a:
+        image = rng.poisson(image / a).astype(np.float32) * a
+        a = 0
     values = _noise(image.shape, camera, rng)
-    image = image + values * np.sqrt(np.float32(noise[0]) * image + np.float32(noise[1]))
+    image = image + values * np.sqrt(a * image + b)
     if camera.demosaicing:
         image = demosaic(image, camera.phase, camera.demosaicing)
     if curved:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise.cache import Cache, window
-from noise2noise.deadleaves import DeadLeaves, dead_leaves
+from noise2noise.deadleaves import SIZE, DeadLeaves, dead_leaves
 from noise2noise.errors import InputError, reading
 from noise2noise.files import sha256
 from noise2noise.images import find_pictures, luminance, open_file, read_rgb
@@ -22,11 +22,12 @@ REAL_NOISE = CAPTURED, SINGLE
 DATA = Path(__file__).resolve().parent.parent / "data"
 KODAK = DATA / "kodak"
 BSDS300 = DATA / "BSDS300"
-TRAINING = {"kodak": KODAK, "bsds300": BSDS300 / "images/train"}
-SCORED = {  # the folder, how many pictures it holds when it is whole, and what fetches them
+# The folder, how many pictures it holds when it is whole, and what fetches them.
+TRAINING = {
     "kodak": (KODAK, 24, "download_kodak.py"),
-    "bsds300": (BSDS300 / "images/test", 100, "download_BSDS300.py"),
+    "bsds300": (BSDS300 / "images/train", 200, "download_BSDS300.py"),
 }
+SCORED = TRAINING | {"bsds300": (BSDS300 / "images/test", 100, "download_BSDS300.py")}
 DEADLEAVES_VALIDATION = 16  # pictures
 VALIDATION_EVERY = 8  # of the files in order of their names, every eighth is for validation
 LARGE = 2000  # pictures of a folder whose headers are read at the start; of more, every n-th
@@ -114,17 +115,19 @@ def training_images(
         One line that names the folder or file, and the way out.
     """
     if dataset == "deadleaves":
+        if crop_size > SIZE:
+            raise InputError(f"generated pictures have {SIZE} pixels: take a smaller --crop")
         validation = [
             dead_leaves(np.random.default_rng((seed, k, 1))) for k in range(DEADLEAVES_VALIDATION)
         ]
         validation = [luminance(image) for image in validation] if grey else validation
         return DeadLeaves(seed, grey), validation
-    folder = TRAINING.get(dataset, Path(dataset))
+    folder = Path(dataset)
     with reading(folder):
-        there = folder.exists()
+        there = dataset in TRAINING or folder.exists()
     if not there:
         raise InputError(f"{dataset} is neither {', '.join(NAMES)} nor a folder that exists")
-    paths = find_pictures(folder)
+    paths = whole_set(*TRAINING[dataset]) if dataset in TRAINING else find_pictures(folder)
     if len(paths) < 2:
         raise InputError(
             f"{folder} holds one picture: one to train on and one to validate with, "
@@ -150,9 +153,11 @@ def scored_paths(dataset: str) -> list[Path]:
     Kodak is scored whole, of BSDS300 the test folder, of any other folder all its pictures.
     Raises `InputError` for no picture, or for a named set that a download left incomplete.
     """
-    if dataset not in SCORED:
-        return find_pictures(Path(dataset))
-    folder, count, script = SCORED[dataset]
+    return whole_set(*SCORED[dataset]) if dataset in SCORED else find_pictures(Path(dataset))
+
+
+def whole_set(folder: Path, count: int, script: str) -> list[Path]:
+    """Return the files of a named set; `InputError` unless they are so many."""
     try:
         paths = find_pictures(folder)
     except InputError:

@@ -215,6 +215,9 @@ class Filter:
     mask: Callable[[tuple[int, ...], float, np.random.Generator], np.ndarray] | None = None
     loss: str = "l2"  # where none is asked for: the report's
     zero_mean: bool = False  # a picture's local means stay as they are
+    share: bool = False  # the strength is a share of the pixels, below 1
+    needs_color: bool = False
+    grey_too: bool = False  # some of its pictures are grey
     independent: bool = False  # the noise of a pixel says nothing of that of those beside it
     oriented: bool = False  # the noise looks otherwise when it is turned
     # Draws a camera for each pair of crops, given a generator and whether it is grey.
@@ -232,12 +235,19 @@ FILTERS = {
         Filter(
             *("bernoulli", "p", bernoulli, (0, 0.95), 0.5, 0.1, 0.9),
             mask=bernoulli_mask,
+            share=True,
             independent=True,
         ),
-        Filter("text", "p", text, (0, 0.5), test=0.25, weak=0.05, strong=0.5, oriented=True),
+        Filter(
+            *("text", "p", text, (0, 0.5), 0.25, 0.05, 0.5),
+            share=True,
+            needs_color=True,
+            oriented=True,
+        ),
         Filter(
             *("camera", "a", camera.corrupt, None, 5e-3, 5e-4, 2e-2),
             zero_mean=True,
+            grey_too=True,
             draw_camera=camera.draw_camera,
         ),
         Filter(
@@ -246,6 +256,11 @@ FILTERS = {
             independent=True,
             draw_camera=camera.draw_sensor,
         ),
-        Filter(*("impulse", "p", impulse, (0, 0.95), 0.7, 0.1, 0.9), loss="l0", independent=True),
+        Filter(
+            *("impulse", "p", impulse, (0, 0.95), 0.7, 0.1, 0.9),
+            loss="l0",
+            share=True,
+            independent=True,
+        ),
     )
 }

@@ -116,31 +116,37 @@ def networks_to_restore_with(
     found = find_models(filter, dataset, True, folders)
     if len(found) == 1:
         return dict.fromkeys(DEFAULTS, found[0])
-    named = {trained.name: trained for trained in found}
+    # Several of one data set: none of them is meant.
+    known = {} if dataset else {trained.name: trained for trained in found}
     chosen = {}
-    for grey, own in DEFAULTS:
+    for grey, independent in DEFAULTS:
         # The camera's know a sensor's noise, too, and that for colours knows grey pictures.
-        places = (grey, own), (grey, False), (False, False), (grey, True), (False, True)
-        names = [DEFAULTS[place] for place in places if DEFAULTS[place] in named]
-        if not names or dataset:
+        places = (grey, independent), (grey, False), (False, False), (grey, True), (False, True)
+        names = [DEFAULTS[place] for place in places if DEFAULTS[place] in known]
+        if not names:
             words = ", ".join(trained.words for trained in found)
             raise InputError(f"name one model to restore with, of: {words}")
-        chosen[grey, own] = named[names[0]]
+        chosen[grey, independent] = known[names[0]]
     return chosen
 
 
-def say_why(trained: Trained, grey: bool, own: bool, format: str, by_default: bool) -> str:
+def say_why(
+    trained: Trained, grey: bool, independent: bool, shared: bool, format: str, by_default: bool
+) -> str:
     """Return what a user should know of a network for a picture: "" where that is nothing.
 
-    `own`: each pixel's noise is its own, for all that is known. `by_default`: no network was named.
+    `independent`: each pixel's noise is its own, for all that is known; `shared`: its colours
+    share it. `by_default`: no network was named.
     """
     kind = "is grey" if grey else "is in colour"
     if grey and not trained.grey:
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if by_default and trained.name in DEFAULTS.values():
-        if own:
+        if independent:
             kind = f"{kind}, with noise of each pixel's own"
+        if shared and not grey:
+            kind = f"{kind} that its colours share"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
         return (

@@ -4,12 +4,16 @@ Pairs of pictures teach only where their noise is independent, and a network tak
 looks like noise to it: so does a fine pattern, a raw file's mosaic or a print's screen.
 """
 
+import itertools
+from functools import cache
+
 import numpy as np
 
 PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 MOST_FLAT = 0.05  # the share that may be taken: more are not flat
 MOST_AT_AN_END = 0.6  # of a patch's values: more are cut off, or of a flat area without noise
+VERY_WEAK = 2 / 255  # as the next, of the flattest parts alone
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
@@ -40,30 +44,98 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     float
         NaN where fewer than 40 patches are neither cut off nor rounded to a few values.
     """
-    y, x = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j].reshape(2, -1)
-    surfaces, _ = np.linalg.qr(np.stack((x**0, x, y, x * x, x * y, y * y), axis=1))
-    flatten = np.eye(PATCH**2) - surfaces @ surfaces.T
     side, step = np.eye(PATCH), np.eye(PATCH, k=1)
     neighbours = np.kron(side, step) + np.kron(step, side)  # from each pixel to two beside it
     neighbours *= PATCH**2 / neighbours.sum()
+    flatten = _flatten()
     white = np.trace(neighbours @ flatten) / np.trace(flatten)
     found = []
     missing = np.broadcast_to(missing, image.shape)
     for k in range(image.shape[2]):
-        patches = in_blocks(image[..., k], PATCH).reshape(-1, PATCH**2)
-        patches = patches[~in_blocks(missing[..., k], PATCH).any(axis=(1, 2))]
-        ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
-        at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
-        patches = patches[at_an_end < MOST_AT_AN_END]
-        # Fluxes may be of 1e-26, or 1e20.
-        most = max(abs(float(end(patches, initial=0))) for end in (np.min, np.max)) or 1.0
-        noise = np.divide(patches, most, dtype=np.float32) @ np.float32(flatten)
-        share, least = FLATTEST
-        count = max(least, int(share * len(noise)))
-        if len(noise) >= count:
-            flattest = noise[np.argsort((noise**2).sum(axis=1))[:count]]
-            found.append(np.sum(flattest * (flattest @ neighbours)) / np.sum(flattest**2) - white)
+        noise, brightness, tells, _ = _noise(image[..., k], missing[..., k])
+        noise, brightness = noise[tells], brightness[tells]
+        power = (noise**2).sum(axis=1)
+        # Noise of light is weakest in the dark, where few of the flattest may be without details.
+        relative = np.divide(
+            power, brightness, out=np.full_like(power, np.inf), where=brightness > 0
+        )
+        chosen = [_flattest(powers) for powers in (power, relative)]
+        if chosen[0] is not None:
+            chosen = [noise[flattest] for flattest in chosen]
+            either = [np.sum(flat * (flat @ neighbours)) / np.sum(flat**2) for flat in chosen]
+            found.append(min((correlation - white for correlation in either), key=abs))
     return float(max(found, key=abs, default=np.nan))
+
+
+def color_correlation(image: np.ndarray, unit: float, missing: np.ndarray | bool = False) -> float:
+    """Return the least correlation that two channels' noise has, about 0 where each has its own.
+
+    Measured where `noise_correlation` is. Details are in all channels: on BSDS300's and Kodak's
+    pictures independent noise of sigma 10 and more has 0.01 to 0.12, of sigma 5 up to 0.32. Noise
+    half of which is the same has 0.32 to 0.45.
+
+    Parameters
+    ----------
+    image, missing : (height, width, channels)
+        As for `noise_correlation`.
+    unit : float
+        The width of the values' range.
+
+    Returns
+    -------
+    float
+        NaN where the noise is too weak to be told from details, or for less than two channels.
+    """
+    missing = np.broadcast_to(missing, image.shape)
+    channels = [_noise(image[..., k], missing[..., k]) for k in range(image.shape[2])]
+    found = []
+    for (a, _, a_tells, a_most), (b, _, b_tells, b_most) in itertools.combinations(channels, 2):
+        tells = a_tells & b_tells
+        powers = [(ab[tells] ** 2).sum(axis=1) for ab in (a, b)]
+        flattest = _flattest(sum(power / (power.sum() or 1) for power in powers))
+        if flattest is None:
+            return np.nan
+        strengths = [power[flattest].mean() / np.trace(_flatten()) for power in powers]
+        weakest = min(strengths[0] * a_most**2, strengths[1] * b_most**2)
+        if weakest < (VERY_WEAK * unit) ** 2:
+            return np.nan
+        common = (a[tells][flattest] * b[tells][flattest]).sum(axis=1).mean()
+        found.append(common / np.trace(_flatten()) / np.sqrt(np.prod(strengths)))
+    return float(min(found, default=np.nan))
+
+
+@cache
+def _flatten() -> np.ndarray:
+    """Return the matrix that takes off a patch the quadratic surface that fits it best."""
+    y, x = np.mgrid[-1 : 1 : PATCH * 1j, -1 : 1 : PATCH * 1j].reshape(2, -1)
+    surfaces, _ = np.linalg.qr(np.stack((x**0, x, y, x * x, x * y, y * y), axis=1))
+    return np.eye(PATCH**2) - surfaces @ surfaces.T
+
+
+def _noise(channel: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return each patch without its surface, how bright it is, whether it tells of noise; a unit.
+
+    The unit is what the values are multiples of: fluxes may be of 1e-26, or 1e20.
+    """
+    patches = in_blocks(channel, PATCH).reshape(-1, PATCH**2)
+    whole = ~in_blocks(missing, PATCH).any(axis=(1, 2))
+    patches = np.where(whole[:, None], patches, 0)
+    ends = (end(patches, axis=1, keepdims=True) for end in (np.min, np.max))
+    at_an_end = np.max([np.mean(patches == end, axis=1) for end in ends], axis=0)
+    tells = at_an_end < MOST_AT_AN_END
+    told = patches[tells]
+    most = max(abs(float(end(told, initial=0))) for end in (np.min, np.max)) or 1.0
+    patches = np.divide(patches, most, dtype=np.float64).astype(np.float32)
+    brightness = patches.mean(axis=1)
+    brightness -= brightness[whole].min(initial=np.inf)
+    return patches @ np.float32(_flatten()), brightness, tells, most
+
+
+def _flattest(powers: np.ndarray) -> np.ndarray | None:
+    """Return which patches hold the least, of those with these powers; None where there are few."""
+    share, least = FLATTEST
+    count = max(least, int(share * len(powers)))
+    return np.argsort(powers)[:count] if len(powers) >= count else None
 
 
 def in_blocks(image: np.ndarray, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ A process that makes batches starts without Keras. `data.py` gives them to Keras
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ TRAINING, VALIDATION = 0, 1  # streams of random numbers
 LITTLE_NOISE = 5 / 255  # standard deviation: a crop with so much counts half as one without
 SKIES = 0.1  # the share of a camera's crops that show a night sky
 PAGES = 0.2  # the share of the others that show text or lines
+SPECIMENS = 0.2  # the share of a sensor's others that show what glows on a black ground
 FAINT_NOISE = 2 / 255  # a sky with so much counts 1, with less more
 MEDIAN_SQUARE = 0.455  # of Gaussian noise of variance 1
 # Two pixels side by side of a cell of 2 x 2, in order: input and target.
@@ -262,7 +264,7 @@ class CameraPairs(NoisyPairs):
         self.weighted = True
 
     def _pair(self, k: int, size: int, crop_rng, input_rng, target_rng):
-        grey = self.channels == 1
+        grey, offset = self.channels == 1, 0.0
         if sky := crop_rng.random() < SKIES:
             shot = camera.draw_telescope(crop_rng, grey, self.filter.independent)
             scene = drawn.draw_sky(crop_rng, camera.scene_size(shot, size), self.channels)
@@ -272,10 +274,15 @@ class CameraPairs(NoisyPairs):
             (scene,) = self._cut(crop_rng, camera.scene_size(shot, size), self.images[k])
             if crop_rng.random() < PAGES:
                 scene = drawn.draw_page(crop_rng, scene)
-            noise = camera.draw_noise(shot, input_rng)
-            target_noise = camera.draw_noise(shot, target_rng)
+            draw = partial(camera.draw_noise, shot)
+            if self.filter.independent and crop_rng.random() < SPECIMENS:
+                scene = drawn.draw_specimen(crop_rng, scene)
+                offset = crop_rng.uniform(0, 0.3) if crop_rng.random() < 0.3 else 0.0
+                draw = camera.draw_few_photons
+            noise, target_noise = draw(input_rng), draw(target_rng)
         target_noise = (0, 0) if self.clean_targets else target_noise
         shots = camera.two_exposures(scene, size, shot, noise, target_noise, input_rng, target_rng)
+        shots = [shot + np.float32(offset) for shot in shots]
         squares = (shots[0] - shots[1]) ** 2 / 2
         if sky:  # its bright stars have more noise: their pixels are few
             std = np.sqrt(np.median(squares) / MEDIAN_SQUARE)

@@ -133,6 +133,8 @@ class PillowFile(PictureFile):
             self.lost.append("the palette became RGB")
         elif mode not in PLAIN_MODES:
             self.lost.append(f"{mode} became RGB")
+        elif self._image.has_transparency_data and not mode.endswith("A"):
+            self.lost.append("the transparent colour became alpha")
         if self.format == "BMP" and mode == "RGBA":
             self.lost.append("alpha left out")
         if getattr(self._image, "n_frames", 1) > 1:  # MPO's, HEIC's

@@ -95,9 +95,11 @@ def by_timing(
     if large_batches is not None:
         fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
-    if agree(time.monotonic() - started < 60 * minutes):  # or it is too short already
+    # Half of the time is for the training, or it is too short already.
+    if agree(time.monotonic() - started < 30 * minutes):
         step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
-    if minutes > 2:  # worth the time; forty steps of a GPU take 0.2 s
+    # Worth the time, where there is enough; forty steps of a GPU take 0.2 s.
+    if minutes > 2 and agree(time.monotonic() - started < 15 * minutes):
         steps = agree(TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS)))
         step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()

@@ -27,7 +27,8 @@ def save_and_show(figure: Figure, path: Path, show: bool = True) -> None:
     encoded = io.BytesIO()  # of a full disk Pillow's encoder would say nothing
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # of folders' names in other writings
-        figure.savefig(encoded, dpi=100 if figure.get_figheight() > TALL else 150)
+        dpi = 100 if figure.get_figheight() > TALL else 150
+        figure.savefig(encoded, format="png", dpi=dpi)
     write_whole(path, encoded.getbuffer())
     print(f"saved {path}")
     if show and plt.get_backend().lower() not in ("agg", "pdf", "svg", "ps", "cairo"):

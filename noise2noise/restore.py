@@ -14,7 +14,7 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
-from noise2noise.noise import MAX_CORRELATION, WEAK, noise_correlation, periodicity
+from noise2noise.noise import WEAK, color_correlation, noise_correlation, periodicity
 from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore_image
@@ -22,12 +22,12 @@ from noise2noise.tiles import STRIP, restore_image
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
 MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
-# `noise_correlation` of noise that is taken for independent in grey: the sensor's network leaves
-# much of noise that was smoothed a little, as by resizing. In colour the channels tell it.
-MAX_GREY_CORRELATION = 0.06
-NEAR = 1.5  # times those limits, or as little of them: there it goes by the picture before
-LOOK = 16  # parts on a side, by whose means a picture is known as one of a series
-SAME_SCENE = 0.9  # correlation of these means
+# `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
+# a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
+SENSORS_CORRELATION = {False: 0.12, True: 0.04}
+# `color_correlation` from which the camera's network restores better than the sensor's, and from
+# which, where each pixel's noise is its own, each colour is restored better by itself.
+SHARED_IN_PART, SHARED = 0.3, 0.5
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
@@ -219,56 +219,37 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool, steps: 
     return notes
 
 
-class Series:
-    """Pictures one after the other, of which those of one scene shall be restored alike."""
+def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
+    """Return whether each pixel's noise is its own, and whether its colours share it.
 
-    def __init__(self):
-        self._before: tuple[np.ndarray, bool] | None = None
-
-    def noise_is_independent(self, file: PictureFile) -> bool:
-        """Whether each pixel's noise is its own, as far as three pages of a file tell.
-
-        JPEG and a mosaic smooth differences of colours most, so these count too: under strong
-        noise that is then all that shows it. Where it is hard to tell, what was found of the
-        picture before holds, if it shows the same scene. False where no noise can be measured.
-        """
-        if file.format in LOSSY_FORMATS:
-            return False
-        most, look = np.nan, None  # of the limit; of the first page
-        for n in sorted({0, file.pages // 2, file.pages - 1}):
-            picture = file.read(n)
-            values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
-            look = _look(values[..., 0]) if look is None else look
-            missing = ranges.missing(values, picture.nodata)
-            if picture.hidden is not None:
-                missing |= images.middle(picture.hidden, MIDDLE)[..., None]
-            if not picture.grey:
+    As far as three pages of a file tell. JPEG and a mosaic smooth differences of colours most, so
+    these count too: under strong noise that is then all that shows it. Where no noise can be
+    measured it is taken for a camera's: (False, False).
+    """
+    if file.format in LOSSY_FORMATS:
+        return False, False
+    most, shared = np.nan, np.nan  # of the limit; of the pages' least
+    for n in sorted({0, file.pages // 2, file.pages - 1}):
+        picture = file.read(n)
+        values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
+        missing = ranges.missing(values, picture.nodata)
+        if picture.hidden is not None:
+            missing |= images.middle(picture.hidden, MIDDLE)[..., None]
+        limit = SENSORS_CORRELATION[picture.grey]
+        if not picture.grey:
+            missing = missing.any(axis=2, keepdims=True)
+            unit = ranges.width([values], picture.nodata)
+            alike = color_correlation(values, unit, missing)
+            shared = np.fmin(shared, alike)
+            if alike > SHARED:
+                limit = SENSORS_CORRELATION[True]
+            else:
                 with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                     differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
                 values = np.concatenate((values, differences), axis=2)
-                missing = missing.any(axis=2, keepdims=True)
-            limit = MAX_GREY_CORRELATION if picture.grey else MAX_CORRELATION
-            most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
-        found = bool(most <= 1)
-        hard = not (most <= 1 / NEAR or most >= NEAR)
-        if hard and self._before and _show_one_scene(look, self._before[0]):
-            found = self._before[1]
-        self._before = look, found
-        return found
-
-
-def _look(values: np.ndarray) -> np.ndarray:
-    """Return the means of `LOOK` x `LOOK` parts, or fewer, of values (height, width)."""
-    height, width = (max(1, n // LOOK) for n in values.shape)
-    look = np.nan_to_num(values[: LOOK * height, : LOOK * width].astype(np.float64))
-    with np.errstate(over="ignore"):
-        return look.reshape(-1, height, look.shape[1] // width, width).mean(axis=(1, 3))
-
-
-def _show_one_scene(look: np.ndarray, other: np.ndarray) -> bool:
-    with np.errstate(all="ignore"):  # of huge values, or all the same
-        alike = look.shape == other.shape and np.corrcoef(look.ravel(), other.ravel())[0, 1]
-    return bool(alike > SAME_SCENE)
+        most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
+    independent = bool(most <= 1) and not SHARED_IN_PART < shared <= SHARED
+    return independent, independent and bool(shared > SHARED)
 
 
 def choose_range(
@@ -336,14 +317,14 @@ def parts(picture: Picture, span: Range | str | None) -> Parts:
 def count_unseen(found: Parts) -> tuple[int, int]:
     """Return how many values are no numbers, and how many others lie far outside of their range."""
     missing, outside = 0, 0
-    for part, own in found:
+    for part, span in found:
         hidden = part.hidden
         for n, row in enumerate(part.pixels[..., : part.colors]):  # in the memory of a row
             row = row if hidden is None else row[~hidden[n]]
             gone = int(ranges.unseen(row, None, part.nodata).sum())
             missing += gone
-            if own:
-                outside += int(ranges.unseen(row, own, part.nodata).sum()) - gone
+            if span:
+                outside += int(ranges.unseen(row, span, part.nodata).sum()) - gone
     return missing, outside
 
 
@@ -373,8 +354,8 @@ def restore_parts(
     if len(found) > 1:
         share = advance and (lambda n: advance(n / len(found)))
         restored = [
-            restore_parts(model, part, [(part, own)], share, keep_means, coarse)[..., :1]
-            for part, own in found
+            restore_parts(model, part, [(part, span)], share, keep_means, coarse)[..., :1]
+            for part, span in found
         ]
         return np.concatenate((*restored, picture.pixels[..., len(found) :]), axis=2)
     ((_, span),) = found
@@ -451,11 +432,11 @@ def _halved(image: np.ndarray, span: Range | None) -> np.ndarray:
 
 def lost_a_pattern(found: Parts, pixels: np.ndarray) -> bool:
     """Whether what was taken away of a picture, in its middle, is more a pattern than noise."""
-    for k, (part, own) in enumerate(found):
+    for k, (part, span) in enumerate(found):
         before = images.middle(part.pixels[..., : part.colors], MIDDLE)
         after = images.middle(pixels[..., k : k + part.colors], MIDDLE)
         with np.errstate(invalid="ignore"):  # of what is no number, and stayed
-            taken = ranges.to_network(before, own) - ranges.to_network(after, own)
+            taken = ranges.to_network(before, span) - ranges.to_network(after, span)
         taken = np.nan_to_num(taken).mean(axis=2)
         if taken.std() > WEAK and periodicity(taken) > PATTERN:
             return True

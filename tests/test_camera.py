@@ -69,6 +69,31 @@ def test_the_sensors_noise_is_what_the_formula_says():
         assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
 
 
+def test_light_is_counted_photon_by_photon():
+    flat = np.full((200, 200, 1), 0.05, np.float32)
+    counts = develop(flat, Camera(gamma=1, counts=True), (0.1, 0), np.random.default_rng(0))
+    assert counts.dtype == np.float32
+    assert counts.max() == pytest.approx(0.6)
+    np.testing.assert_allclose(counts / 0.1, np.rint(counts / 0.1), atol=1e-5)
+    assert counts.mean() == pytest.approx(0.05, rel=0.02)
+    assert counts.var() == pytest.approx(0.1 * 0.05, rel=0.03)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_specimens_glow_on_a_ground_without_noise(channels, monkeypatch):
+    monkeypatch.setattr("noise2noise.pairs.SPECIMENS", 1)
+    monkeypatch.setattr("noise2noise.pairs.SKIES", 0)
+    images = [IMAGE @ np.ones((3, channels)) // channels] if channels == 1 else [IMAGE]
+    images = [np.tile(image, (3, 3, 1)).astype(np.uint8) for image in images]
+    batch = CameraPairs(images, FILTERS["sensor"], 60, 64, 1, channels=channels).make(0, range(60))
+    inputs, targets, weights = batch
+    assert np.isfinite(weights).all()
+    same = np.mean(inputs == targets, axis=(1, 2, 3))
+    assert np.mean(same > 0.2) > 0.15  # black, or an offset's grey, in both
+    assert np.mean(same < 0.01) > 0.1  # others have the noise of reading, too
+    assert (np.ptp(inputs, axis=(1, 2, 3)) > 0.05).all()
+
+
 def test_the_noise_of_a_sensor_alone_is_independent_but_for_rows_and_columns():
     rng = np.random.default_rng(0)
     shots = [camera.draw_sensor(rng) for _ in range(300)]

@@ -456,6 +456,16 @@ def test_zero_is_no_end_of_signed_values():
     assert _clipped(image.clip(0).astype(np.uint8)) > 0.4
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_photons_that_did_not_come_are_not_cut_off(kind):
+    rng = np.random.default_rng(0)
+    light = np.linspace(0, 2, 128)[:, None, None] * np.ones((128, 128, 1))
+    for photons, gain in itertools.product((light, light / 5, light * 8), (1, 3)):
+        assert _clipped((gain * rng.poisson(photons)).astype(kind)) < MAX_CLIPPED
+    cut = rng.normal(scale=4, size=light.shape) + light
+    assert _clipped(np.rint(cut.clip(0)).astype(kind)) > 0.3
+
+
 @pytest.mark.parametrize("end", ["black", "white"])
 def test_exposures_cut_off_at_an_end_of_their_range_are_warned_of(folder, end, capsys):
     rng = np.random.default_rng(2)

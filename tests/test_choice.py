@@ -17,7 +17,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.images import LUMINANCE
 from noise2noise.networks import DEFAULTS, PRETRAINED
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import Series
+from noise2noise.restore import look_at_noise
 from noise2noise.runs import save_model
 
 PHOTO = dead_leaves(np.random.default_rng(5), size=256) / np.float32(255)
@@ -55,7 +55,7 @@ DELIVERED = {  # how noise of some strength gets into a picture's file
 
 def independent(path: Path) -> bool:
     with images.open_file(path) as file:
-        return Series().noise_is_independent(file)
+        return look_at_noise(file)[0]
 
 
 # Far above JPEG's steps, and without colours, noise stays as it was.
@@ -102,11 +102,10 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
     colour[:150, :, 0], colour[150:170] = np.nan, np.inf
     tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
     assert independent(tmp_path / "colour.tif")
-    halved = Image.fromarray(to_8bit(PHOTO + noise(50))).resize((128, 128))
-    halved.save(tmp_path / "halved.png")
-    halved.convert("L").save(tmp_path / "halved-grey.png")
-    assert independent(tmp_path / "halved.png")  # nearly
-    assert not independent(tmp_path / "halved-grey.png")
+    for smoothed, expected in ((0.3, True), (0.42, False)):  # as by resizing
+        grey = PHOTO[..., 0] + gaussian_filter(noise(40)[..., 0], smoothed)
+        Image.fromarray(to_8bit(grey)).save(tmp_path / "smoothed.png")
+        assert independent(tmp_path / "smoothed.png") == expected
     photons = np.random.default_rng(0).poisson(2 * PHOTO[..., 0])  # none in many pixels
     Image.fromarray(np.uint8(20 * photons)).save(tmp_path / "photons.png")
     assert independent(tmp_path / "photons.png")
@@ -120,25 +119,60 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
     assert not independent(tmp_path / "a.jpg")  # its kind says so
 
 
-def test_a_series_is_restored_alike_where_it_is_hard_to_tell(tmp_path):
-    clean = 0.2 + PHOTO[..., 0] / 2
-    other = 0.2 + dead_leaves(np.random.default_rng(6), size=256)[..., 0] / np.float32(510)
-    files = {"near": (clean, 0.42), "of another": (other, 0.42), "clear": (clean, 0.2)}
-    for name, (scene, blur) in {**files, "far": (clean, 0.7)}.items():
-        noisy = scene + gaussian_filter(noise(25, scene.shape), blur)
-        tifffile.imwrite(tmp_path / name, np.rint(noisy.clip(0, 1) * 65535).astype(np.uint16))
-    alone = independent(tmp_path / "near"), independent(tmp_path / "of another")
-    for first, expected in (("clear", True), ("far", False)):
-        found, series = [], Series()
-        for name in (first, "near", "near", "of another", "near"):
-            with images.open_file(tmp_path / name) as file:
-                found.append(series.noise_is_independent(file))
-        assert found == [expected] * 3 + [alone[1], alone[0]]
-    series = Series()
-    for size, value in ((1, 0), (40, np.nan), (40, 1.7e308), (40, 1.7e308)):
-        tifffile.imwrite(tmp_path / "odd", np.full((size, size), value))
-        with images.open_file(tmp_path / "odd") as file, np.errstate(all="raise"):
-            assert not series.noise_is_independent(file)
+def cells(channels: int, brightest: float) -> np.ndarray:
+    """Return photons of what glows on a black ground: (256, 256, channels)."""
+    rng = np.random.default_rng(1)
+    spots = np.zeros((256, 256, channels))
+    spots[tuple(rng.integers(256, size=(2, 90)))] = rng.random((90, channels))
+    spots = gaussian_filter(spots, (5, 5, 0))
+    return rng.poisson(spots / spots.max() * brightest)
+
+
+def test_photons_on_a_black_ground_are_a_sensors(tmp_path):
+    for channels, brightest in itertools.product((1, 3), (8, 30, 100)):
+        counts = cells(channels, brightest)
+        kind = "rgb" if channels == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / "a.tif", counts.squeeze().astype(np.float32), photometric=kind)
+        assert independent(tmp_path / "a.tif"), (channels, brightest)
+        Image.fromarray(np.uint8(100 + counts.squeeze())).save(tmp_path / "a.png")
+        assert independent(tmp_path / "a.png"), (channels, brightest)
+
+
+@pytest.mark.parametrize("sigma", [8, 30])
+def test_noise_that_colours_share_is_seen(sigma, tmp_path):
+    one, own = noise(sigma, (256, 256, 1)), noise(sigma, (257, 256, 3))[1:]
+
+    def look(noise):
+        Image.fromarray(to_8bit(PHOTO * 0.8 + 0.1 + noise)).save(tmp_path / "a.png")
+        with images.open_file(tmp_path / "a.png") as file:
+            return look_at_noise(file)
+
+    assert look(own) == (True, False)
+    assert look(np.sqrt(0.5) * one + np.sqrt(0.5) * own) == (False, False)  # the camera's is best
+    assert look(np.sqrt(0.8) * one + np.sqrt(0.2) * own) == (True, True)
+    assert look(one) == (True, True)
+    assert look(one * np.float32((1, 0.9, 0.7))) == (True, True)  # tinted
+    assert look(gaussian_filter(one, (0.6, 0.6, 0))) == (False, False)
+
+
+def test_noise_that_colours_share_is_taken_away_from_each(tmp_path):
+    noisy = to_8bit(PHOTO + noise(25, (256, 256, 1)))
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    command = ("infer.py", "--models", PRETRAINED, "--restore", tmp_path / "a.png", "--output")
+    said = call_script(*command, tmp_path / "out").stdout
+    assert "is in colour, with noise of each pixel's own that its colours share" in said
+    assert "sensor-bsds300-grey restores it" in said
+    restored = np.asarray(Image.open(tmp_path / "out/a.png")) / 255.0
+    errors = [np.mean((image - PHOTO) ** 2) for image in (restored, noisy / 255.0)]
+    assert errors[0] < 0.25 * errors[1]  # by sensor-bsds300 0.9 of it would stay
+
+
+def test_values_that_nothing_can_be_told_of_are_no_sensors(tmp_path):
+    for size, value in ((1, 0), (40, np.nan), (40, 1.7e308), (100, 1e-310)):
+        values = value * np.random.default_rng(0).random((size, size))
+        tifffile.imwrite(tmp_path / "odd", values)
+        with np.errstate(all="raise", under="ignore"):
+            assert independent(tmp_path / "odd") == (value == 1e-310)
 
 
 def test_each_page_gets_the_network_for_its_colours(tmp_path):

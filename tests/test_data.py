@@ -617,11 +617,22 @@ def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bounds(monkeypa
     assert made == [0, 1, 2, 3, 1]
 
 
+@pytest.mark.parametrize(("count", "word"), [(23, "23 of the set's 24"), (25, "move the others")])
+def test_a_named_set_is_whole_and_itself(tmp_path, monkeypatch, count, word):
+    for k in range(count):
+        (tmp_path / f"{k}.png").touch()
+    monkeypatch.setitem(datasets.TRAINING, "kodak", (tmp_path, 24, "download_kodak.py"))
+    with pytest.raises(InputError, match=word):
+        datasets.training_images("kodak", 32, 0)
+
+
 def test_python_data_py_shows_every_filter(tmp_path):
     output = tmp_path / "sheet.png"
     assert str(output) in call_script("data.py", "--output", output).stdout
     with Image.open(output) as figure:
         assert min(figure.size) > 600
+    done = call_script("data.py", "--output", tmp_path / "sheet.pdf", check=2)
+    assert "sheet.pdf is no .png" in one_error_line(done)
 
 
 @pytest.mark.slow

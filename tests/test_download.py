@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -451,6 +452,18 @@ def test_bsds300_after_a_wrong_archive(tmp_path):
     assert result.returncode == 0, result.stderr
     assert len(server.requests) == 2
     assert len(list(tmp_path.rglob("*.jpg"))) == 300
+
+
+@needs_mirror
+def test_what_a_killed_download_left_is_removed_in_time(tmp_path):
+    for name, age in (("old", 7200), ("new", 0)):
+        left = tmp_path / f".unpack-{name}"
+        (left / "BSDS300").mkdir(parents=True)
+        os.utime(left, (time.time() - age,) * 2)
+    with serve(mirror) as server:
+        result = run(BSDS300, tmp_path, f"{server.url}/{ARCHIVE}")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.glob(".unpack-*")] == [".unpack-new"]
 
 
 @needs_mirror

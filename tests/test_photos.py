@@ -729,7 +729,7 @@ def test_four_bits_and_hidden_colours(project, tmp_path):
     Image.fromarray(hidden).save(tmp_path / "b.webp", lossless=True, exact=True)
     command = (project / "infer.py", "gaussian", "small", "--restore", tmp_path)
     done = call_script(*command, "--output", tmp_path / "out")
-    assert "a.png: 4 bits became 8" in done.stdout
+    assert "a.png: the transparent colour became alpha, 4 bits became 8" in done.stdout
     clear = images.read_picture(tmp_path / "out/a.png").pixels[..., 1] == 0
     np.testing.assert_array_equal(clear, ramp == 5)
     after = images.read_picture(tmp_path / "out/b.webp").pixels

@@ -346,6 +346,8 @@ def test_the_embedded_default_needs_no_arguments_and_no_network(tmp_path):
         (("--seed", "-1"), "-1 is not between 0 and 4294967295"),
         (("--seed", "202611270001"), "202611270001 is not between 0 and 4294967295"),
         (("--start-from", "nowhere.keras"), "nowhere.keras is not a file"),
+        (("--name", ".mine"), "'.mine' is not a folder's name"),
+        (("gaussian", "deadleaves", "--crop", "288"), "generated pictures have 256 pixels: take a"),
     ],
 )
 def test_a_wrong_argument_is_answered_at_once(arguments, message):
