@@ -110,7 +110,10 @@ SENSOR = f"{LARGER} --batch 4 --optimizer muon --schedule cosine --learning-rate
 SENSOR = f"{SENSOR} --clip-norm 0.05 --start-from pretrained/gaussian-bsds300.keras --epochs"
 RUNS["sensor-bsds300"] = f"sensor bsds300 {SENSOR} 32"
 RUNS["sensor-bsds300-grey"] = f"sensor bsds300 --grey {SENSOR} 50"
-FURTHER["sensor-bsds300-grey"] = ["--epochs 22 --seed 1"]
+# The last stage was the first to see specimens, of few photons on black.
+SPECIMENS = "--epochs 12 --learning-rate 3e-4 --seed 2"
+FURTHER["sensor-bsds300"] = [SPECIMENS]
+FURTHER["sensor-bsds300-grey"] = ["--epochs 22 --seed 1", SPECIMENS]
 # Then scenes are drawn, too: night skies, and in the last two stages pages.
 DRAWN = f"{LARGER} --learning-rate 3e-4 --clip-norm 0.05 --seed 7 --epochs"
 FURTHER["camera-bsds300"] = [
@@ -128,8 +131,12 @@ FURTHER["camera-bsds300-grey"] = [
     f"{DRAWN} 20 --seed 8",
 ]
 # Shipped is the weighted mean of its weights in the end, this share, and of those after a stage: it
-# has most of what came with grain, skies and pages, and little of what they cost on photographs.
-MEANS = {"camera-bsds300": (0.75, "camera-bsds300-stage2")}
+# has most of what came with grain, skies, pages or specimens, and little of what they cost.
+MEANS = {
+    "camera-bsds300": (0.75, "camera-bsds300-stage2"),
+    "sensor-bsds300": (0.75, "sensor-bsds300-stage1"),
+    "sensor-bsds300-grey": (0.75, "sensor-bsds300-grey-stage2"),
+}
 # Photographs have little that is quite black, which came out dark green.
 FURTHER["text-bsds300-l1"] = [
     "--optimizer adam --batch 16 --epochs 3 --steps 120 --learning-rate 3e-5 --large-crops 0 "

@@ -8,8 +8,9 @@ On every tenth of BSDS300's test pictures, saved with 8 bits as photos are. Whit
 sigma 25, on the mosaic too; the truth of a mosaic is the clean picture, demosaiced likewise. The
 row "none" is harm: Kodak's pictures as they are, against themselves. The last line says how much
 darker or lighter flat areas of white noise come out, at most. "On pages" is on text in fonts that
-no training drew. Networks for grey pictures are shown grey ones only. Local means are kept, as
-infer.py --restore does it. "picked" stands for the network that it picks for each picture.
+no training drew, "on black" cells as a microscope's detector counts them. Networks for grey
+pictures are shown grey ones only. Local means are kept, as infer.py --restore does it. "picked"
+stands for the network that it picks for each picture.
 """
 
 import argparse
@@ -91,6 +92,25 @@ def page(image: np.ndarray) -> np.ndarray:
     return np.asarray(drawn) / np.float32(255)
 
 
+def cells(image: np.ndarray) -> np.ndarray:
+    """Return what glows on black, grey, of an image's size: ovals and spots, no brighter than 0.5.
+
+    Another for each image.
+    """
+    rng = np.random.default_rng(int(to_8bit(image).sum()))
+    height, width = image.shape[:2]
+    drawn = Image.new("F", (width, height))
+    for _ in range(height * width // 3000):
+        x, y, a, b = *rng.random(2) * (width, height), *rng.uniform(1, 20, 2)
+        ImageDraw.Draw(drawn).ellipse((x - a, y - b, x + a, y + b), rng.uniform(0.05, 0.5))
+    return gaussian_filter(np.asarray(drawn), 1.1)[..., None]
+
+
+def photons(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Count the photons of an image, 20 at 1."""
+    return rng.poisson(20 * image) / 20
+
+
 def as_grey(image: np.ndarray) -> np.ndarray:
     return images.luminance(to_8bit(image)) / np.float32(255)
 
@@ -111,11 +131,12 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
     "grain, on a grey picture": (as_grey, grain),
     "white, on pages": (page, white),
     "white, on grey pages": (grey_page, white),
+    "10 photons at the brightest, on black": (cells, photons),
     "white, then JPEG quality 90": (np.asarray, lambda x, rng: jpeg(white(x, rng))),
     "white, on a mosaic": (bayer, lambda x, rng: bayer(white(x, rng))),
     "white, on a mosaic, then JPEG": (bayer, lambda x, rng: jpeg(bayer(white(x, rng)))),
 }
-GREY = as_grey, grey_page
+GREY = as_grey, grey_page, cells
 
 
 def expect(model, coarse: bool = False) -> dict[str, np.ndarray]:

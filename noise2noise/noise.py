@@ -55,15 +55,17 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
         noise, brightness, tells, _ = _noise(image[..., k], missing[..., k])
         noise, brightness = noise[tells], brightness[tells]
         power = (noise**2).sum(axis=1)
-        # Noise of light is weakest in the dark, where few of the flattest may be without details.
-        relative = np.divide(
-            power, brightness, out=np.full_like(power, np.inf), where=brightness > 0
-        )
-        chosen = [_flattest(powers) for powers in (power, relative)]
+        # White noise is all alike; that of light, and speckle, is weakest in the dark, where the
+        # flattest patches hold details for the most part.
+        dark = brightness <= 0
+        brightness[dark] = 1
+        chosen = [
+            _flattest(np.where(dark & (n > 0), np.inf, power / brightness**n)) for n in range(3)
+        ]
         if chosen[0] is not None:
             chosen = [noise[flattest] for flattest in chosen]
-            either = [np.sum(flat * (flat @ neighbours)) / np.sum(flat**2) for flat in chosen]
-            found.append(min((correlation - white for correlation in either), key=abs))
+            each = [np.sum(flat * (flat @ neighbours)) / np.sum(flat**2) for flat in chosen]
+            found.append(min((correlation - white for correlation in each), key=abs))
     return float(max(found, key=abs, default=np.nan))
 
 

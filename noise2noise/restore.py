@@ -24,10 +24,10 @@ PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
 MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
 # `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
 # a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
-SENSORS_CORRELATION = {False: 0.12, True: 0.04}
+SENSORS_CORRELATION = {False: 0.12, True: 0.05}
 # `color_correlation` from which the camera's network restores better than the sensor's, and from
 # which, where each pixel's noise is its own, each colour is restored better by itself.
-SHARED_IN_PART, SHARED = 0.3, 0.5
+SHARED_IN_PART, SHARED, WHOLLY_SHARED = 0.3, 0.5, 0.95
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
@@ -243,7 +243,7 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             shared = np.fmin(shared, alike)
             if alike > SHARED:
                 limit = SENSORS_CORRELATION[True]
-            else:
+            if not alike > WHOLLY_SHARED:  # or the differences hold no noise
                 with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                     differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
                 values = np.concatenate((values, differences), axis=2)

@@ -91,7 +91,7 @@ def test_specimens_glow_on_a_ground_without_noise(channels, monkeypatch):
     same = np.mean(inputs == targets, axis=(1, 2, 3))
     assert np.mean(same > 0.2) > 0.15  # black, or an offset's grey, in both
     assert np.mean(same < 0.01) > 0.1  # others have the noise of reading, too
-    assert (np.ptp(inputs, axis=(1, 2, 3)) > 0.05).all()
+    assert np.median(np.ptp(inputs, axis=(1, 2, 3))) > 0.3
 
 
 def test_the_noise_of_a_sensor_alone_is_independent_but_for_rows_and_columns():

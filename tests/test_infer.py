@@ -64,7 +64,6 @@ def test_scores_are_a_table_a_csv_and_a_markdown_file_and_come_out_again(
     )  # 20 log10(255 / 25) = 20.17, less what clipping takes
     table = (folder / "scores.md").read_text()
     assert row["PSNR"] in table
-    assert not row["note"]
     assert table in printed  # whole, however narrow the terminal is
     infer(project, "--score", pictures, "--output", tmp_path)
     assert (tmp_path / "scores.csv").read_text() == text
