@@ -90,16 +90,18 @@ def by_timing(
         (first, begun), (step, ended), (_, end) = marks[len(marks) // 5], marks[-2], marks[-1]
         return (ended - begun) / max(1, step - first), end - ended
 
+    def in_time() -> bool:
+        """Whether half of the time is left, or it is too short already."""
+        return bool(agree(time.monotonic() - started < 30 * minutes))
+
     # It compiles, as the training has to again.
     step, epoch_end = fit(FEW_STEPS, batches, at_end, validation_batches)
     if large_batches is not None:
         fit(FEW_STEPS, large_batches, [])  # likewise
     starting = time.monotonic() - beginning
-    # Half of the time is for the training, or it is too short already.
-    if agree(time.monotonic() - started < 30 * minutes):
+    if in_time():
         step, epoch_end = fit(TIMED_STEPS, batches, at_end, validation_batches)
-    # Worth the time, where there is enough; forty steps of a GPU take 0.2 s.
-    if minutes > 2 and agree(time.monotonic() - started < 15 * minutes):
+    if minutes > 2 and in_time():  # worth the time; forty steps of a GPU take 0.2 s
         steps = agree(TIMED_STEPS * max(1, round(TIMED_SECONDS / step / TIMED_STEPS)))
         step, epoch_end = fit(steps, batches, at_end, validation_batches)
     keras.backend.clear_session()

@@ -205,9 +205,10 @@ def _notes(file: PictureFile, missing: int, outside: int, pattern: bool, steps: 
             "look closely at text, and leave screened or dithered pictures as they are"
         )
     if 0 < steps < FEW_STEPS:
+        values = "its first page's values" if file.pages > 1 else "its values"
         notes.append(
-            f"its values differ by {steps:g} at most, and restored ones are rounded to whole ones, "
-            "too: saved as floats before, it keeps what is between them"
+            f"{values} differ by {steps:g} at most, and restored ones are rounded to whole ones, "
+            "too: saved as floats before, the file keeps what is between them"
         )
     if file.planes:
         notes.append(
