@@ -18,6 +18,7 @@ from noise2noise.images import middle
 from noise2noise.noise import (
     MAX_CORRELATION,
     PATCH,
+    are_counts,
     in_blocks,
     noise_correlation,
     noise_variance,
@@ -42,7 +43,6 @@ DETAILS = 1.5, 8.0  # pixels: a shift is measured on what is larger than noise, 
 CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
 MENTIONED = 0.005  # share of an exposure's values that are none from which it is said
-MAX_DISPERSION = 1.5  # variance over mean, up to which values are counts: theirs is 1
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
 
 
@@ -298,24 +298,9 @@ def _clipped(image: np.ndarray) -> float:
     black, white = (float(np.mean(image == end)) for end in (low, high))
     if deep and black > MAX_CLIPPED and black <= np.mean(image == image[image > low].min()):
         black = 0.0
-    if black > MAX_CLIPPED and _are_counts(image, low):
+    if black > MAX_CLIPPED and are_counts(image):
         black = 0.0
     return max(black, white)
-
-
-def _are_counts(image: np.ndarray, low: float) -> bool:
-    """Whether an image's values above `low` are counts of one unit: its photons, and few others.
-
-    Told where some are 0: of noise that is cut off the variance is above its mean in steps.
-    """
-    values = image - np.float64(low)
-    unit = values[values > 0].min()
-    blocks = np.concatenate([in_blocks(values[..., k], PATCH) for k in range(image.shape[2])])
-    blocks = blocks.reshape(len(blocks), -1) / unit
-    zeros = np.mean(blocks == 0, axis=1)
-    blocks = blocks[(zeros > 0.05) & (zeros < 0.95)]
-    # Of exposures of one light; a gradient adds to it.
-    return len(blocks) > 0 and np.median(blocks.var(axis=1) / blocks.mean(axis=1)) < MAX_DISPERSION
 
 
 def _middle_shift(first: np.ndarray, other: np.ndarray) -> np.ndarray | None:

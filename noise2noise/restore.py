@@ -1,5 +1,6 @@
 """Noisy pictures and files of them, restored: in their own values, page by page."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,15 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
-from noise2noise.noise import WEAK, color_correlation, noise_correlation, periodicity
+from noise2noise.noise import (
+    FLATTEST,
+    PATCH,
+    WEAK,
+    are_counts,
+    color_correlation,
+    noise_correlation,
+    periodicity,
+)
 from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore_image
@@ -25,9 +34,9 @@ MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked
 # `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
 # a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
 SENSORS_CORRELATION = {False: 0.12, True: 0.05}
-# `color_correlation` from which the camera's network restores better than the sensor's, and from
-# which, where each pixel's noise is its own, each colour is restored better by itself.
-SHARED_IN_PART, SHARED, WHOLLY_SHARED = 0.3, 0.5, 0.95
+# `color_correlation` from which, where each pixel's noise is its own, each colour is restored
+# better by itself; and from which colours differ by no noise.
+SHARED, WHOLLY_SHARED = 0.25, 0.95
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
@@ -224,12 +233,13 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
     """Return whether each pixel's noise is its own, and whether its colours share it.
 
     As far as three pages of a file tell. JPEG and a mosaic smooth differences of colours most, so
-    these count too: under strong noise that is then all that shows it. Where no noise can be
-    measured it is taken for a camera's: (False, False).
+    these count too: under strong noise that is then all that shows it. Counts of photons are each
+    pixel's own. So is, for all that is known, what shows no noise: the sensor's networks change it
+    least. What is too small to measure is taken for a camera's.
     """
     if file.format in LOSSY_FORMATS:
         return False, False
-    most, shared = np.nan, np.nan  # of the limit; of the pages' least
+    most, shared, independent = np.nan, np.nan, True  # of the limit; of the pages' least
     for n in sorted({0, file.pages // 2, file.pages - 1}):
         picture = file.read(n)
         values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
@@ -237,19 +247,23 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
         if picture.hidden is not None:
             missing |= images.middle(picture.hidden, MIDDLE)[..., None]
         limit = SENSORS_CORRELATION[picture.grey]
+        counted = not missing.any() and are_counts(values)
         if not picture.grey:
             missing = missing.any(axis=2, keepdims=True)
             unit = ranges.width([values], picture.nodata)
             alike = color_correlation(values, unit, missing)
-            shared = np.fmin(shared, alike)
-            if alike > SHARED:
+            shared = np.fmin(shared, np.fmax.reduce(alike))
+            if (alike > SHARED).any():
                 limit = SENSORS_CORRELATION[True]
-            if not alike > WHOLLY_SHARED:  # or the differences hold no noise
-                with np.errstate(invalid="ignore"):  # infinite ones, which are missing
-                    differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
-                values = np.concatenate((values, differences), axis=2)
-        most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
-    independent = bool(most <= 1) and not SHARED_IN_PART < shared <= SHARED
+            with np.errstate(invalid="ignore"):  # infinite ones, which are missing
+                differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
+            noisy = ~(alike[:2] > WHOLLY_SHARED)  # of the same pairs
+            values = np.concatenate((values, differences[..., noisy]), axis=2)
+        correlation = 0.0 if counted else abs(noise_correlation(values, missing))
+        if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
+            independent = False
+        most = np.fmax(most, correlation / limit)
+    independent = independent and not most > 1
     return independent, independent and bool(shared > SHARED)
 
 

@@ -16,6 +16,7 @@ from noise2noise import camera, images
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.images import LUMINANCE
 from noise2noise.networks import DEFAULTS, PRETRAINED
+from noise2noise.noise import are_counts
 from noise2noise.ranges import to_8bit
 from noise2noise.restore import look_at_noise
 from noise2noise.runs import save_model
@@ -87,7 +88,7 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
         ([noisy, blank, noisy], True),
         ([noisy, smooth, noisy], False),
         ([noisy, noisy, smooth], False),
-        ([blank, blank, blank], False),
+        ([blank, blank, blank], True),  # without noise
         ([holes], True),
         ([np.where(np.isnan(holes), np.float32(-9999), holes)], True),
     ):
@@ -129,6 +130,16 @@ def cells(channels: int, brightest: float) -> np.ndarray:
 
 
 def test_photons_on_a_black_ground_are_a_sensors(tmp_path):
+    thin = np.zeros((256, 256))
+    thin[np.arange(256), (128 + 100 * np.sin(np.arange(256) / 40)).astype(int)] = 1
+    thin = gaussian_filter(thin, 1.2)
+    for brightest in (1, 10, 40):
+        counts = np.random.default_rng(0).poisson(thin / thin.max() * brightest)
+        tifffile.imwrite(tmp_path / "thin.tif", 8 * counts.astype(np.uint16))
+        assert independent(tmp_path / "thin.tif"), brightest
+        smooth = gaussian_filter(counts.astype(np.float32), 0.7)
+        tifffile.imwrite(tmp_path / "smooth.tif", smooth)
+        assert not are_counts(smooth[..., None])
     for channels, brightest in itertools.product((1, 3), (8, 30, 100)):
         counts = cells(channels, brightest)
         kind = "rgb" if channels == 3 else "minisblack"
@@ -148,7 +159,9 @@ def test_noise_that_colours_share_is_seen(sigma, tmp_path):
             return look_at_noise(file)
 
     assert look(own) == (True, False)
-    assert look(np.sqrt(0.5) * one + np.sqrt(0.5) * own) == (False, False)  # the camera's is best
+    assert look(np.sqrt(0.15) * one + np.sqrt(0.85) * own) == (True, False)
+    assert look(np.sqrt(0.4) * one + np.sqrt(0.6) * own) == (True, True)
+    assert look(np.concatenate((one, one, own[..., 2:]), axis=2)) == (True, True)  # two of them
     assert look(np.sqrt(0.8) * one + np.sqrt(0.2) * own) == (True, True)
     assert look(one) == (True, True)
     assert look(one * np.float32((1, 0.9, 0.7))) == (True, True)  # tinted
