@@ -59,18 +59,10 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     for k in range(image.shape[2]):
         noise, brightness, tells, _ = _noise(image[..., k], missing[..., k])
         noise, brightness = noise[tells], brightness[tells]
-        power = (noise**2).sum(axis=1)
-        # White noise is all alike; that of light, and speckle, is weakest in the dark, where the
-        # flattest patches hold details for the most part.
-        dark = brightness < DARKEST
-        brightness[dark] = 1
-        chosen = [
-            _flattest(np.where(dark & (n > 0), np.inf, power / brightness**n)) for n in range(3)
-        ]
-        if chosen[0] is not None:
-            chosen = [flat for flat in (noise[flattest] for flattest in chosen) if (flat**2).any()]
-            each = [np.sum(flat * (flat @ neighbours)) / np.sum(flat**2) for flat in chosen]
-            found += [min((correlation - white for correlation in each), key=abs)] if each else []
+        chosen = [noise[flattest] for flattest in _flattest((noise**2).sum(axis=1), brightness)]
+        chosen = [flat for flat in chosen if (flat**2).any()]
+        each = [np.sum(flat * (flat @ neighbours)) / np.sum(flat**2) for flat in chosen]
+        found += [min((correlation - white for correlation in each), key=abs)] if each else []
     return float(max(found, key=abs, default=np.nan))
 
 
@@ -97,19 +89,19 @@ def color_correlation(
     """
     missing = np.broadcast_to(missing, image.shape)
     channels = [_noise(image[..., k], missing[..., k]) for k in range(image.shape[2])]
-    found = []
-    for (a, _, a_tells, a_most), (b, _, b_tells, b_most) in itertools.combinations(channels, 2):
+    found, pairs = [], itertools.combinations(channels, 2)
+    for (a, light, a_tells, a_most), (b, other, b_tells, b_most) in pairs:
         tells = a_tells & b_tells
-        powers = [(ab[tells] ** 2).sum(axis=1) for ab in (a, b)]
-        flattest = _flattest(sum(power / (power.sum() or 1) for power in powers))
-        found.append(np.nan)
-        if flattest is None:
+        a, b, light = a[tells], b[tells], light[tells] + other[tells]
+        powers = [(ab**2).sum(axis=1) for ab in (a, b)]
+        chosen = _flattest(sum(power / (power.sum() or 1) for power in powers), light)
+        strengths = [[power[flattest].mean() for power in powers] for flattest in chosen]
+        weakest = VERY_WEAK * unit * np.sqrt(np.trace(_flatten()))
+        if not chosen or min(np.sqrt(strengths[0]) * (a_most, b_most)) < weakest:
+            found.append(np.nan)
             continue
-        strengths = [power[flattest].mean() / np.trace(_flatten()) for power in powers]
-        weakest = min(strengths[0] * a_most**2, strengths[1] * b_most**2)
-        if weakest > (VERY_WEAK * unit) ** 2:
-            common = (a[tells][flattest] * b[tells][flattest]).sum(axis=1).mean()
-            found[-1] = common / np.trace(_flatten()) / np.sqrt(np.prod(strengths))
+        common = [(a[flattest] * b[flattest]).sum(axis=1).mean() for flattest in chosen]
+        found.append(min(np.array(common) / np.sqrt(np.prod(strengths, axis=1))))
     return np.array(found)
 
 
@@ -167,11 +159,20 @@ def _noise(channel: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, ...]:
     return patches @ np.float32(_flatten()), brightness, tells, most
 
 
-def _flattest(powers: np.ndarray) -> np.ndarray | None:
-    """Return which patches hold the least, of those with these powers; None where there are few."""
+def _flattest(powers: np.ndarray, brightness: np.ndarray) -> list[np.ndarray]:
+    """Return which patches hold the least, of those with these powers; [] where there are few.
+
+    As they are, and in parts of their brightness, and of its square: white noise is all alike, that
+    of light, and speckle, is weakest in the dark, where the flattest patches hold mostly details.
+    """
     share, least = FLATTEST
     count = max(least, int(share * len(powers)))
-    return np.argsort(powers)[:count] if len(powers) >= count else None
+    if len(powers) < count:
+        return []
+    dark = brightness < DARKEST
+    relative = [powers / np.where(dark, 1, brightness) ** n for n in (1, 2)]
+    orders = powers, *(np.where(dark, np.inf, power) for power in relative)
+    return [np.argsort(order)[:count] for order in orders]
 
 
 def in_blocks(image: np.ndarray, size: int) -> np.ndarray:

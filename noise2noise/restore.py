@@ -36,7 +36,7 @@ MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked
 SENSORS_CORRELATION = {False: 0.12, True: 0.05}
 # `color_correlation` from which, where each pixel's noise is its own, each colour is restored
 # better by itself; and from which colours differ by no noise.
-SHARED, WHOLLY_SHARED = 0.25, 0.95
+SHARED, WHOLLY_SHARED = 0.25, 0.93
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
