@@ -31,8 +31,8 @@ def noise_correlation(image: np.ndarray, missing: np.ndarray | bool = False) -> 
     It is measured in the flattest patches, from which a quadratic surface is taken off, and the
     correlation that this leaves in white noise subtracted. To choose patches by their variance
     does not bias it: of white Gaussian noise, correlation and variance are independent. Rows and
-    columns are averaged, since edges show in one of them; of the channels that counts which is
-    furthest from 0.
+    columns are averaged, since edges show in one of them. Of three choices of flattest patches
+    (`_flattest`) that counts which is nearest to 0, of the channels which is furthest from it.
 
     On BSDS300 white and Poisson noise have medians of 0.01 to 0.08 (a single picture with little
     noise, sigma 5 and less, may have 0.25 by its details). Demosaiced noise has 0.5 where bilinear,
