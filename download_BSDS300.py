@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import signal
 import tarfile
 import tempfile
 import time
@@ -119,7 +118,6 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/BSDS300)"

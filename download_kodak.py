@@ -6,7 +6,6 @@
 A picture that is there and right is kept, a damaged one is fetched anew.
 """
 
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -70,7 +69,6 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/kodak)"

@@ -18,7 +18,6 @@ import argparse
 import csv
 import io
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -26,14 +25,16 @@ import numpy as np
 
 from noise2noise import images, metrics, runs
 from noise2noise.arguments import Parser, add_range, check_range, share
+from noise2noise.choice import choose_networks, networks_to_restore_with
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, ModelError, WriteError, reading, report, run_main
 from noise2noise.files import make_folder, remove_parts, write_whole
 from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
-from noise2noise.networks import PRETRAINED, Trained, find_models, networks_to_restore_with, say_why
-from noise2noise.restore import files_to_restore, look_at_noise, restore_file
+from noise2noise.networks import PRETRAINED, Trained, find_models
+from noise2noise.restore import restore_file
+from noise2noise.targets import files_to_restore
 from noise2noise.tiles import Ensemble, FewSizes
 
 SHOWN = BSDS300 / "images/test/126007.jpg"  # the picture of Table 2
@@ -274,30 +275,6 @@ def figure_path(path: Path) -> Path:
     return path.with_name(f"{path.name if fits else path.name[-60:]}.png")
 
 
-def choose_networks(
-    file: images.PictureFile, networks: dict[tuple[bool, bool], Trained], by_default: bool
-) -> dict[int, tuple[Trained, str]]:
-    """Return the network for a file's pages of so many channels, and what to say of it.
-
-    Pages of three channels are grey if all are: where a shutter is closed there are no colours.
-    """
-    pages = {}
-    for n in range(file.pages):
-        pages.setdefault(file.colors(n), []).append(n)
-    grey = {
-        channels: channels != 3 or all(file.read(n).grey for n in numbers)
-        for channels, numbers in pages.items()
-    }
-    matters = len({*networks.values()}) > 1
-    independent, shared = look_at_noise(file) if matters else (False, False)
-    chosen = {}
-    for channels, is_grey in grey.items():
-        trained = networks[is_grey or shared, independent]
-        why = say_why(trained, is_grey, independent, shared, file.format, by_default)
-        chosen[channels] = trained, why
-    return chosen
-
-
 def restore_files(args: argparse.Namespace) -> int:
     """Restore noisy pictures to files of the same names in --output; 2 if any failed.
 
@@ -355,7 +332,6 @@ def restore_files(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
     args = parse_arguments()
     if args.restore:
         return restore_files(args)

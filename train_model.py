@@ -17,7 +17,6 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -65,9 +64,6 @@ DEFAULTS = {  # the options' values where neither they nor --minutes are given, 
     "large_crops": 0.0,
     "flat_areas": 0.0,
 }
-WITHOUT_NETWORK = (
-    "Without a network, train on generated pictures: python train_model.py gaussian deadleaves"
-)
 
 
 def main() -> int:
@@ -80,16 +76,13 @@ def main() -> int:
         )
     # Keras takes seconds to load, so it comes after all that may be wrong with the arguments.
     os.environ["MPLBACKEND"] = "agg"  # whatever a notebook or a desktop names: it shows nothing
-    from model import build_unet
     from noise2noise import backend, callbacks
 
     backend.keep_freed_memory()
     processes = backend.join_processes()
     given, start = args.start_from, open_start(args)
-    # Once to train it, fused, and once to save it as it is in Table 1.
-    build = partial(build_unet, args.channels, args.channels)
     if args.minutes:
-        plan_training(args, build, training, validation, processes)
+        plan_training(args, training, validation, processes)
     if args.loss == "l0":
         callbacks.AnnealedL0()  # which JAX has not: to be said before there is a run's folder
     run = open_run(args, fingerprint(training, validation), processes)
@@ -100,13 +93,13 @@ def main() -> int:
     batches, validation_batches = make_batches(args, training, validation, processes, large_from)
     with backend.distribute(smallest_batch(args)):
         stretches = run.step, args.checkpoint_steps or args.steps
-        model = compile_model(args, build, start, run.settings["precision"], stretches)
+        model = compile_model(args, start, run.settings["precision"], stretches)
         callbacks.resume(run, model)
     print(f"{describe(args, training, validation, run)}, into {run.folder}", flush=True)
     took = "this stretch took" if run.epoch or run.step else "this took"
     try:
         with runs.stop_flag() as stop:
-            watching = make_callbacks(args, build, validation, model, run, processes, stop)
+            watching = make_callbacks(args, validation, model, run, processes, stop)
             fit(args, model, batches, validation_batches, watching, run)
     except runs.Interrupted as stopped:
         again = "the same command"
@@ -117,7 +110,7 @@ def main() -> int:
         return runs.EXIT_INTERRUPTED
 
     if processes.chief:
-        finish(args, build, model, run, noise_floor)
+        finish(args, model, run, noise_floor)
         if args.minutes:
             minutes = (time.monotonic() - STARTED) / 60
             print(f"{took} {minutes:.1f} minutes, {args.minutes:g} were planned in all")
@@ -142,7 +135,10 @@ def open_images(args: argparse.Namespace):
         elif args.dataset == "bsds300":
             download_BSDS300(BSDS300)
     except NetworkError as error:
-        raise InputError(f"{error}. {WITHOUT_NETWORK}") from None
+        raise InputError(
+            f"{error}. Without a network, train on generated pictures: "
+            "python train_model.py gaussian deadleaves"
+        ) from None
     return *training_images(args.dataset, args.crop, args.seed, args.grey), None
 
 
@@ -164,49 +160,39 @@ def open_start(args: argparse.Namespace):
     return start
 
 
-def plan_training(args: argparse.Namespace, build, training, validation, processes) -> None:
+def plan_training(args: argparse.Namespace, training, validation, processes) -> None:
     """Set the options that --minutes stands for: as the run was planned, or by timing it anew."""
     from noise2noise import backend
 
-    earlier = None if args.fresh else runs.read_settings(run_folder(args))
-    if earlier and earlier["settings"].get("minutes") == args.minutes:
-        kept = earlier["settings"]
-        asked = run_settings(args, choose_precision(args, earlier), kept["backend"])
-        same = all(kept.get(key) == asked[key] for key in asked.keys() - set(plan.PLANNED))
-        if same or runs.was_trained(run_folder(args)):
-            vars(args).update({key: kept.get(key, DEFAULTS[key]) for key in plan.PLANNED})
-            return
-    elif earlier and runs.was_trained(run_folder(args)):
-        begun = earlier["settings"].get("minutes")
-        begun = f"with --minutes {begun:g}" if begun else "without --minutes"
-        raise InputError(f"{run_folder(args)} was begun {begun}: go on so, or --fresh starts over")
-    if processes.chief:
-        runs.check_free(run_folder(args))  # before it takes its time
-    planned = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
-    planned |= {} if can_bear_large_crops(args, training) else {"large_crops": 0.0}
-    trial = argparse.Namespace(**vars(args) | planned | {"epochs": 1, "steps": plan.TIMED_STEPS})
-    each = 4 * backend.device_count()  # of whose large crops each device takes as many
-    trial.batch = -(-trial.batch // each) * each
+    folder = run_folder(args)
+    earlier = None if args.fresh else runs.read_settings(folder)
+    precision = choose_precision(args, earlier)
+    asked = run_settings(args, precision, backend.keras.backend.backend())
+    if kept := plan.kept(earlier, asked, folder):
+        vars(args).update(kept)
+        return
+    recipe = plan.recipe(args.filter, backend.on_gpu(), further=bool(args.start_from))
+    recipe |= {} if can_bear_large_crops(args, training) else {"large_crops": 0.0}
+    trial = argparse.Namespace(**vars(args) | recipe | {"epochs": 1, "steps": plan.TIMED_STEPS})
 
-    def prepare():
+    def prepare(batch: int):
+        trial.batch = batch
         images = training, validation, processes
         batches, validation_batches = make_batches(trial, *images)
         large_batches = make_batches(trial, *images, large_from=0)[0] if trial.large_crops else None
         with backend.distribute(smallest_batch(trial)):
-            model = compile_model(trial, build, None, choose_precision(trial, earlier))
-        at_end = clean_psnr(trial, build, validation)
-        return model, batches, large_batches, validation_batches, at_end
+            model = compile_model(trial, None, precision)
+        return model, batches, large_batches, validation_batches, clean_psnr(trial, validation)
 
     def agree(number: int) -> int:
         return processes.all_gather(number)[0]
 
     if processes.chief:
+        runs.check_free(folder)  # before it takes its time
         print(f"timing some steps, to plan {args.minutes:g} minutes", flush=True)
-    length = plan.by_timing(args.minutes, STARTED, prepare, agree)
-    if (times := plan.more_crops(length, trial.batch)) > 1:
-        trial.batch *= times
-        length = plan.by_timing(args.minutes, STARTED, prepare, agree)
-    vars(args).update(planned, batch=trial.batch, **length)
+    each = 4 * backend.device_count()  # of whose large crops each device takes as many
+    batch = -(-trial.batch // each) * each
+    vars(args).update(recipe, **plan.by_timing(args.minutes, STARTED, batch, prepare, agree))
 
 
 def run_folder(args: argparse.Namespace) -> Path:
@@ -292,13 +278,13 @@ def smallest_batch(args: argparse.Namespace) -> int:
     return args.batch // 4 if args.large_crops else args.batch
 
 
-def compile_model(args: argparse.Namespace, build: Callable, start, precision: str, stretches=()):
+def compile_model(args: argparse.Namespace, start, precision: str, stretches=()):
     """Build the network, with the weights of the network `start` if there is one; compile it.
 
     A GPU is given several steps at once. Their number divides that of an epoch and each of
     `stretches`: the steps that the run has done of an epoch, and those between two checkpoints.
     """
-    from model import start_from
+    from model import build_unet, start_from
     from noise2noise import backend, callbacks
     from noise2noise.backend import keras
     from noise2noise.fused import fuse
@@ -311,7 +297,7 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
     if args.schedule == "cosine":
         total_steps = args.epochs * args.steps
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
-    model = build()
+    model = build_unet(args.channels, args.channels)
     if start:
         start_from(model, start)
     model = fuse(model)
@@ -335,12 +321,12 @@ def compile_model(args: argparse.Namespace, build: Callable, start, precision: s
     return model
 
 
-def make_callbacks(args: argparse.Namespace, build, validation, model, run, processes, stop):
+def make_callbacks(args: argparse.Namespace, validation, model, run, processes, stop):
     """Return what happens between steps: PSNR, annealing, checkpoints, TensorBoard's log."""
     from noise2noise import callbacks
 
     # Checkpoint saves what those before it add to an epoch's history, and may stop the run.
-    made = clean_psnr(args, build, validation)
+    made = clean_psnr(args, validation)
     if args.loss == "l0":
         total_steps = args.epochs * args.steps
         made.append(callbacks.Annealing(model.loss, model.optimizer, total_steps))
@@ -348,12 +334,14 @@ def make_callbacks(args: argparse.Namespace, build, validation, model, run, proc
     return [*made, callbacks.Checkpoint(run, args.steps, stop, args.checkpoint_steps, processes)]
 
 
-def clean_psnr(args: argparse.Namespace, build, validation) -> list:
+def clean_psnr(args: argparse.Namespace, validation) -> list:
     """Return what measures PSNR at the end of an epoch, where there are clean pictures."""
+    from model import build_unet
     from noise2noise import callbacks
 
     if args.filter in REAL_NOISE:
         return []
+    build = partial(build_unet, args.channels, args.channels)
     return [callbacks.CleanPSNR(FILTERS[args.filter], validation, build)]
 
 
@@ -436,8 +424,9 @@ def run_settings(args: argparse.Namespace, precision: str, backend_name: str) ->
     }
 
 
-def finish(args: argparse.Namespace, build, model, run: runs.Run, noise_floor) -> None:
+def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor) -> None:
     """Leave the run's chart and its network behind, and say where."""
+    from model import build_unet
     from noise2noise import backend, plots
 
     run.write_history()
@@ -447,7 +436,7 @@ def finish(args: argparse.Namespace, build, model, run: runs.Run, noise_floor) -
     plots.save_and_show(chart, run.folder / runs.CHART, show=False)
     backend.set_precision("float32")  # no trace in the file of the precision it trained in
     with backend.single_device():
-        trained = build()
+        trained = build_unet(args.channels, args.channels)  # as it is in Table 1, not fused
         trained.set_weights(model.get_weights())
         run.finish(trained, what_was_trained(args))
     psnr = run.history[-1].get("val_psnr")
@@ -499,9 +488,9 @@ def parse_arguments() -> argparse.Namespace:
         help="train for so long: it times some steps and plans --epochs, --steps, --batch, "
         "--optimizer, --learning-rate, --schedule, --clip-norm, --large-crops and --flat-areas",
     )
-    count("--epochs", help="(20)")
-    count("--steps", help="per epoch (200)")
-    count("--batch", help="crops a step (8)")
+    count("--epochs", help=f"({DEFAULTS['epochs']})")
+    count("--steps", help=f"per epoch ({DEFAULTS['steps']})")
+    count("--batch", help=f"crops a step ({DEFAULTS['batch']})")
     add(
         "--crop",
         type=crop_size,

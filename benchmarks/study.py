@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from noise2noise import runs
-from noise2noise.networks import DEFAULTS
+from noise2noise.choice import BY_NOISE
 
 RECIPE = "--epochs 20 --steps 400 --batch 4 --learning-rate 1e-3 --schedule cosine"
 LITERAL = "--epochs 20 --steps 400 --batch 4"  # the report's constant 1e-4
@@ -144,7 +144,7 @@ FURTHER["text-bsds300-l1"] = [
 ]
 # The report's eight, text as the paper trains it, and the cameras'; the others are for comparison.
 SHIPPED = [f"{filter}-{dataset}" for filter in FILTERS for dataset in ("bsds300", "kodak")]
-SHIPPED += ["text-bsds300-l1", *DEFAULTS.values()]
+SHIPPED += ["text-bsds300-l1", *BY_NOISE.values()]
 
 
 def home(name: str) -> Path:

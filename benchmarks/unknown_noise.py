@@ -31,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import infer
 from noise2noise import images, metrics
 from noise2noise.camera import demosaic, mosaic
+from noise2noise.choice import BY_NOISE, look_at_noise, networks_to_restore_with
 from noise2noise.datasets import scored_paths
 from noise2noise.errors import run_main
 from noise2noise.images import read_rgb
-from noise2noise.networks import DEFAULTS, PRETRAINED, find_models, networks_to_restore_with
+from noise2noise.networks import PRETRAINED, find_models
 from noise2noise.picture import Picture
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import look_at_noise, restore_picture
+from noise2noise.restore import restore_picture
 from noise2noise.tiles import restore_image
 
 SIGMA = 25
@@ -200,7 +201,7 @@ def flat_error(model) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = [PICKED, "gaussian-bsds300", *DEFAULTS.values()]
+    names = [PICKED, "gaussian-bsds300", *BY_NOISE.values()]
     parser.add_argument("names", nargs="*", default=names, help="of networks")
     parser.add_argument("--coarse", action="store_true", help="as by infer.py --coarse")
     parser.add_argument("--csv", type=Path, help="a file for the table")

@@ -240,9 +240,12 @@ def join_processes() -> Processes:
     """Join the other processes of this training, if there are any.
 
     They are found in the environment of SLURM's `srun`, or in Keras' own:
-    KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID. Only the chief prints. To
-    be called before anything is computed; raises `InputError` but on JAX.
+    KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID. From then on only the
+    chief prints. To be called before anything is computed; raises `InputError` for several on
+    another back end than JAX, and for one that does not train.
     """
+    if (name := keras.backend.backend()) in {"numpy", "openvino"}:
+        raise InputError(f"Keras does not train on {name}: leave out KERAS_BACKEND, or take jax")
     names = ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES")
     if not any(int(os.environ.get(name) or 1) > 1 for name in names):
         return Processes()

@@ -179,7 +179,8 @@ def fingerprint(*parts) -> dict[str, str]:
     That is each file's SHA-256, or its size where all together have more than `HASHED_BYTES`.
     Generated sets have no files. Raises `InputError` for a file that cannot be read.
     """
-    paths = [path for part in parts for path in getattr(part, "paths", [])]
+    # A stack is the file of many scenes.
+    paths = list(dict.fromkeys(path for part in parts for path in getattr(part, "paths", [])))
     sizes, told = [], {}
     for path in paths:
         with reading(path):

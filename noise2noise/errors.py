@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -24,9 +25,10 @@ multi_process = False  # whether this process trains with others: backend.join_p
 def run_main(main: Callable[[], int | None]) -> None:
     """Call `main` and leave the process with its exit code.
 
-    `InputError` becomes one line and exit code 2, Ctrl-C exit code 130; a bug keeps its
-    traceback.
+    `InputError` becomes one line and exit code 2, Ctrl-C and SIGTERM exit code 130; a bug keeps
+    its traceback.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is tidied up
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # `>&-`, `2>&-`, and what is started without
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115

@@ -8,17 +8,9 @@ from noise2noise import runs
 from noise2noise.datasets import NAMES, REAL_NOISE, dataset_name
 from noise2noise.errors import InputError, reading
 from noise2noise.filters import FILTERS, Filter
-from noise2noise.picture import LOSSY_FORMATS
 from noise2noise.ranges import Range
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
-# For people's pictures, by whether they are grey, and whether each pixel's noise is its own.
-DEFAULTS = {
-    (False, False): "camera-bsds300",
-    (True, False): "camera-bsds300-grey",
-    (False, True): "sensor-bsds300",
-    (True, True): "sensor-bsds300-grey",
-}
 
 
 @dataclass(frozen=True)
@@ -69,8 +61,6 @@ def find_models(
     found, kinds = [], set()
     for name, path in files.items():
         training = runs.read_training(path)
-        if not training and path.name == runs.MODEL:  # of a run that an older version finished
-            training = (runs.read_settings(path.parent) or {}).get("settings", {})
         kind = training.get("filter", name.split("-")[0])
         kinds.add(kind)
         # Without clean pictures there is nothing to show or score: these must be asked for.
@@ -103,54 +93,3 @@ def find_models(
             f"train it with python train_model.py {filter or 'gaussian'} {trained_on}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))
-
-
-def networks_to_restore_with(
-    filter: str | None, dataset: str | None, folders: Sequence[Path]
-) -> dict[tuple[bool, bool], Trained]:
-    """Return the network for each kind of pictures in `DEFAULTS`: the one that is named, or those.
-
-    Where one of those is missing, another takes its place, one that knows such noise if it can.
-    Raises `InputError` where none does.
-    """
-    found = find_models(filter, dataset, True, folders)
-    if len(found) == 1:
-        return dict.fromkeys(DEFAULTS, found[0])
-    # Several of one data set: none of them is meant.
-    known = {} if dataset else {trained.name: trained for trained in found}
-    chosen = {}
-    for grey, independent in DEFAULTS:
-        # The camera's know a sensor's noise, too, and that for colours knows grey pictures.
-        places = (grey, independent), (grey, False), (False, False), (grey, True), (False, True)
-        names = [DEFAULTS[place] for place in places if DEFAULTS[place] in known]
-        if not names:
-            words = ", ".join(trained.words for trained in found)
-            raise InputError(f"name one model to restore with, of: {words}")
-        chosen[grey, independent] = known[names[0]]
-    return chosen
-
-
-def say_why(
-    trained: Trained, grey: bool, independent: bool, shared: bool, format: str, by_default: bool
-) -> str:
-    """Return what a user should know of a network for a picture: "" where that is nothing.
-
-    `independent`: each pixel's noise is its own, for all that is known; `shared`: its colours
-    share it. `by_default`: no network was named.
-    """
-    kind = "is grey" if grey else "is in colour"
-    if grey and not trained.grey:
-        way_out = "" if by_default else ": leave out the network's name"
-        return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
-    if by_default and trained.name in DEFAULTS.values():
-        if independent:
-            kind = f"{kind}, with noise of each pixel's own"
-        if shared and not grey:
-            kind = f"{kind} that its colours share"
-        return f"{kind}, and no network is named: {trained.name} restores it and others like it"
-    if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
-        return (
-            f"is {format}, whose noise is not independent from pixel to pixel, as it was where "
-            f"{trained.name} was trained: leave out the network's name for such pictures"
-        )
-    return ""

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
 PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 MOST_FLAT = 0.05  # the share that may be taken: more are not flat

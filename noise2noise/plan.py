@@ -3,7 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+from noise2noise import runs
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 
@@ -41,22 +44,54 @@ def paints(filter: str) -> bool:
     return filter in FILTERS and not FILTERS[filter].draw_camera
 
 
+def kept(earlier: dict | None, asked: dict, folder: Path) -> dict | None:
+    """Return the options that were planned for a run before; None where they are to be planned.
+
+    Parameters
+    ----------
+    earlier : dict or None
+        What the run's folder says (`runs.read_settings`).
+    asked : dict
+        The settings that the run would have now: of them all but the planned ones must be those
+        of before, unless the run trained already, which goes on or is refused (`runs.Run`).
+
+    Raises
+    ------
+    InputError
+        Where what was trained was begun with other minutes, or none.
+    """
+    if earlier is None:
+        return None
+    settings, trained = earlier["settings"], runs.was_trained(folder)
+    if settings.get("minutes") == asked["minutes"]:
+        same = all(settings.get(key) == asked[key] for key in asked.keys() - set(PLANNED))
+        return {key: settings[key] for key in PLANNED} if same or trained else None
+    if trained:
+        begun = settings.get("minutes")
+        begun = f"with --minutes {begun:g}" if begun else "without --minutes"
+        raise InputError(f"{folder} was begun {begun}: go on so, or --fresh starts over")
+    return None
+
+
 def by_timing(
     minutes: float,
     started: float,
-    prepare: Callable[[], tuple],
+    batch: int,
+    prepare: Callable[[int], tuple],
     agree: Callable[[int], int],
 ) -> dict[str, int]:
-    """Time some steps of a training; return the `length` of one that ends in time.
+    """Time some steps of a training; return the `length` of one that ends in time, and its batch.
 
     Parameters
     ----------
     minutes, started : float
         How long all may take, and since when, by `time.monotonic`.
+    batch : int
+        Crops a step, or twice, four times as many where there is the time for that.
     prepare : callable
-        Returns the compiled model, batches to train on, the same with large crops (None:
-        without), batches to validate with, and a list of callbacks that do their work at the end
-        of an epoch. The training will do it again.
+        Returns, for so many crops a step, the compiled model, batches to train on, the same with
+        large crops (None: without), batches to validate with, and a list of callbacks that do
+        their work at the end of an epoch. The training will do it again.
     agree : callable
         Makes a number that each of several processes has another of one that all have.
 
@@ -65,6 +100,17 @@ def by_timing(
     InputError
         For too short a time.
     """
+    planned = _timed(minutes, started, partial(prepare, batch), agree)
+    if (times := more_crops(planned, batch)) > 1:
+        batch *= times
+        planned = _timed(minutes, started, partial(prepare, batch), agree)
+    return planned | {"batch": batch}
+
+
+def _timed(
+    minutes: float, started: float, prepare: Callable[[], tuple], agree: Callable[[int], int]
+) -> dict[str, int]:
+    """Time some steps of so many crops, as `by_timing`; return the `length`."""
     from noise2noise import backend
     from noise2noise.backend import keras
 

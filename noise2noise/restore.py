@@ -1,9 +1,8 @@
 """Noisy pictures and files of them, restored: in their own values, page by page."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,106 +14,15 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
-from noise2noise.noise import (
-    FLATTEST,
-    PATCH,
-    WEAK,
-    are_counts,
-    color_correlation,
-    noise_correlation,
-    periodicity,
-)
-from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, Picture, PictureFile
+from noise2noise.noise import MIDDLE, WEAK, periodicity
+from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore_image
 
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
-MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
-# `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
-# a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
-SENSORS_CORRELATION = {False: 0.12, True: 0.05}
-# `color_correlation` from which, where each pixel's noise is its own, each colour is restored
-# better by itself; and from which colours differ by no noise.
-SHARED, WHOLLY_SHARED = 0.25, 0.93
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
-
-
-def files_to_restore(paths: Sequence[Path], output: Path, overwrite: bool) -> dict[Path, Path]:
-    """Map each file to make in `output` to its picture; folders are searched to the bottom.
-
-    What is there already is left out, unless it shall be overwritten. Raises `InputError` where
-    two would have one name, a picture would be overwritten, or `output` is a file.
-    """
-    made: dict[Path, Path] = {}
-    resolved = _real(output)
-    for given in paths:
-        sources = [(given, Path(given.name))]
-        if given.is_dir():
-            inside = _below(given)
-            if _real(given) in resolved.parents:
-                outside = [path for path in inside if resolved not in _real(path).parents]
-                if len(outside) < len(inside):
-                    print(f"{output} is in {given}: what is there is taken for restored before")
-                inside = outside
-            pictures = [path for path in inside if path.suffix.lower() in SUFFIXES]
-            above = {path: given.joinpath(*path.relative_to(given).parts[1:]) for path in pictures}
-            if again := [path for path in pictures if above[path] in above]:
-                print(
-                    f"{again[0]} is called as one above it, and restored as well ({len(again)} "
-                    "such): if it was made of that, have --output elsewhere"
-                )
-            if not pictures:
-                raise InputError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
-            if others := sorted(set(inside) - set(pictures)):
-                kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
-                print(f"left out what is not read as a picture ({len(others)} in all): {kinds}")
-            sources = [(path, path.relative_to(given)) for path in pictures]
-        for path, name in sources:
-            target = output / name
-            if made.get(target) == path:  # named twice
-                continue
-            if target in made:
-                raise InputError(f"{path} and {made[target]} have one name: restore them apart")
-            if target.exists() and path.exists() and target.samefile(path):
-                raise InputError(f"{path} would be overwritten: give another --output")
-            made[target] = path
-    if lost := {_real(target) for target in made} & {_real(path) for path in made.values()}:
-        raise InputError(f"{min(lost)} would be overwritten: give another --output")
-    there = {target for target in made if target.exists()}
-    if there and not overwrite:
-        print(
-            f"{min(there)} is there already and kept ({len(there)} in all), whichever network made "
-            "it: --overwrite redoes it, another --output keeps both"
-        )
-        made = {target: path for target, path in made.items() if target not in there}
-    above = next(path for path in (output, *output.parents) if path.exists())
-    if not above.is_dir():
-        raise InputError(f"{above} is a file: name a folder with --output")
-    return made
-
-
-def _real(path: Path) -> Path:
-    """Resolve links, as `Path.resolve`: that raises of one to itself, before Python 3.13."""
-    return Path(os.path.realpath(path))
-
-
-def _below(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted; linked ones too, each folder once, none hidden."""
-    files, seen = [], set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
-        if (real := os.path.realpath(root)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(files)
-
-
-def _fail(error: OSError):
-    raise error
 
 
 def restore_file(
@@ -158,24 +66,22 @@ def restore_file(
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
     tiles = progress.add_task(escape(file.path.name) + stack, total=sum(w * h for w, h in sizes))
-    missing, outside, beyond, pattern, steps = 0, 0, False, False, 0
+    seen = Seen()
 
     def restored_pages():
-        nonlocal missing, outside, beyond, pattern, steps
         for n in range(file.pages):
             picture = file.read(n)
             model, trained = networks[picture.colors]
-            if picture.pixels.shape[2] > picture.colors and not picture.alpha:
-                beyond = True
+            seen.beyond |= picture.pixels.shape[2] > picture.colors and not picture.alpha
             found = parts(picture, span)
             gone, far = count_unseen(found)
-            missing, outside = missing + gone, outside + far
+            seen.missing, seen.outside = seen.missing + gone, seen.outside + far
             advance = partial(progress.advance, tiles)
-            pixels = restore_parts(model, picture, found, advance, trained.zero_mean, coarse)
+            pixels = restore_picture(model, picture, span, advance, trained.zero_mean, coarse)
             if n == 0 and picture.pixels.dtype.kind in "iu":
-                steps = ranges.width([picture.shown], picture.nodata)
+                seen.steps = ranges.width([picture.shown], picture.nodata)
             if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
-                pattern = lost_a_pattern(found, pixels)
+                seen.pattern = lost_a_pattern(found, pixels)
             if amount < 1:
                 pixels = blend(picture.pixels, pixels, amount)
             if figure and n == 0:
@@ -192,79 +98,51 @@ def restore_file(
             file.write(part, restored_pages())
     finally:
         progress.remove_task(tiles)
-    if beyond:
-        file.lost.append("channels beyond red, green and blue stay as they are")
-    for note in _notes(file, missing, outside, pattern, steps):
+    for note in _notes(file, seen):
         print(f"{file.path}: {note}", flush=True)
 
 
-def _notes(file: PictureFile, missing: int, outside: int, pattern: bool, steps: float) -> list[str]:
+@dataclass
+class Seen:
+    """What was seen of a file while it was restored."""
+
+    missing: int = 0  # values that are no numbers
+    outside: int = 0  # others, far outside of the range
+    beyond: bool = False  # channels behind the colours that are no alpha
+    pattern: bool = False  # what was taken away of the first page was one
+    steps: float = 0.0  # by how much the first page's integers differ
+
+
+def _notes(file: PictureFile, seen: Seen) -> list[str]:
     """Return what a user should know of a file that was restored."""
     notes = []
-    if missing:
-        notes.append(f"what is no number stays ({missing} values)")
-    if outside:
+    if seen.missing:
+        notes.append(f"what is no number stays ({seen.missing} values)")
+    if seen.outside:
         notes.append(
-            f"{outside} values far outside of the range stay as they are: hot pixels, "
+            f"{seen.outside} values far outside of the range stay as they are: hot pixels, "
             "stars, what stands for none, or what a wider --range LOW HIGH would restore"
         )
-    if pattern:
+    if seen.pattern:
         notes.append(
             "what was taken away is a fine pattern in part, not noise: demosaic raw files first, "
             "look closely at text, and leave screened or dithered pictures as they are"
         )
-    if 0 < steps < FEW_STEPS:
+    if 0 < seen.steps < FEW_STEPS:
         values = "its first page's values" if file.pages > 1 else "its values"
         notes.append(
-            f"{values} differ by {steps:g} at most, and restored ones are rounded to whole ones, "
-            "too: saved as floats before, the file keeps what is between them"
+            f"{values} differ by {math.ceil(seen.steps)} at most, and restored ones are rounded to "
+            "whole ones, too: saved as floats before, the file keeps what is between them"
         )
     if file.planes:
         notes.append(
             "its planes are taken for colours (and alpha); if they are exposures, "
             "write them with tifffile's photometric='minisblack'"
         )
-    if file.lost:
-        notes.append(", ".join(file.lost))
+    beyond = ["channels beyond red, green and blue stay as they are"] * seen.beyond
+    if lost := [*file.lost, *beyond]:
+        notes.append(", ".join(lost))
     return notes
-
-
-def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
-    """Return whether each pixel's noise is its own, and whether its colours share it.
-
-    As far as three pages of a file tell. JPEG and a mosaic smooth differences of colours most, so
-    these count too: under strong noise that is then all that shows it. Counts of photons are each
-    pixel's own. So is, for all that is known, what shows no noise: the sensor's networks change it
-    least. What is too small to measure is taken for a camera's.
-    """
-    if file.format in LOSSY_FORMATS:
-        return False, False
-    most, shared, independent = np.nan, np.nan, True  # of the limit; of the pages' least
-    for n in sorted({0, file.pages // 2, file.pages - 1}):
-        picture = file.read(n)
-        values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
-        missing = ranges.missing(values, picture.nodata)
-        if picture.hidden is not None:
-            missing |= images.middle(picture.hidden, MIDDLE)[..., None]
-        limit = SENSORS_CORRELATION[picture.grey]
-        counted = not missing.any() and are_counts(values)
-        if not picture.grey:
-            missing = missing.any(axis=2, keepdims=True)
-            unit = ranges.width([values], picture.nodata)
-            alike = color_correlation(values, unit, missing)
-            shared = np.fmin(shared, np.fmax.reduce(alike))
-            if (alike > SHARED).any():
-                limit = SENSORS_CORRELATION[True]
-            with np.errstate(invalid="ignore"):  # infinite ones, which are missing
-                differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
-            noisy = ~(alike[:2] > WHOLLY_SHARED)  # of the same pairs
-            values = np.concatenate((values, differences[..., noisy]), axis=2)
-        correlation = 0.0 if counted else abs(noise_correlation(values, missing))
-        if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
-            independent = False
-        most = np.fmax(most, correlation / limit)
-    independent = independent and not most > 1
-    return independent, independent and bool(shared > SHARED)
 
 
 def choose_range(
@@ -359,18 +237,12 @@ def restore_picture(
     range, that is measured, of each channel that stands for itself. Where `coarse` is set, noise
     coarser than pixels is taken away too.
     """
-    return restore_parts(model, picture, parts(picture, span), advance, keep_means, coarse)
-
-
-def restore_parts(
-    model, picture: Picture, found: Parts, advance, keep_means: bool, coarse: bool
-) -> np.ndarray:
-    """Restore a picture by its `parts`, as `restore_picture` does."""
+    found = parts(picture, span)
     if len(found) > 1:
         share = advance and (lambda n: advance(n / len(found)))
         restored = [
-            restore_parts(model, part, [(part, span)], share, keep_means, coarse)[..., :1]
-            for part, span in found
+            restore_picture(model, part, own, share, keep_means, coarse)[..., :1]
+            for part, own in found
         ]
         return np.concatenate((*restored, picture.pixels[..., len(found) :]), axis=2)
     ((_, span),) = found

@@ -125,7 +125,7 @@ class Run:
             # Other exposures may have another range: then it is they that are named.
             if there.get("dataset") == settings["dataset"]:
                 self._check_pictures(pictures)
-            elif by_file_name(self._read_pictures() or {}) == by_file_name(pictures):
+            elif by_file_name(self._read_pictures()) == by_file_name(pictures):
                 there = there | {"dataset": settings["dataset"]}  # the same ones, moved
             self._check_settings(there, settings)
         epochs = settings["epochs"]
@@ -139,8 +139,8 @@ class Run:
 
     def _has_model(self, epochs: int) -> bool:
         """Whether the network trained for so many epochs is there."""
-        # Runs that were finished before checkpoints outlived them have none. A run that was
-        # given more epochs has the network of fewer until it has finished again.
+        # A run that was given more epochs has the network of fewer until it has finished again.
+        # A finished one may have no checkpoint: somebody may need the room.
         model = self.folder / MODEL
         there = model.exists() and read_training(model).get("epochs", epochs) >= epochs
         return there and (self.epoch >= epochs or not self.arrays)
@@ -178,21 +178,17 @@ class Run:
                 f"under another --name with --start-from {self.folder / MODEL}"
             )
 
-    def _read_pictures(self) -> dict[str, str] | None:
-        """Return what the run was begun with; None where an earlier version began it."""
+    def _read_pictures(self) -> dict[str, str]:
+        """Return what the run was begun with; `InputError` where that cannot be read."""
         path = self.folder / PICTURES
         try:
             return dict(json.loads(path.read_text()))
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, TypeError):
             raise InputError(f"{path} cannot be read: --fresh keeps the folder aside") from None
 
     def _check_pictures(self, pictures: dict[str, str]) -> None:
         """Refuse pictures that are not those that the run was begun with."""
         earlier = self._read_pictures()
-        if earlier is None:
-            return
         changed = [f"{name} is gone" for name in earlier if name not in pictures]
         changed += [f"{name} is new" for name in pictures if name not in earlier]
         changed += [

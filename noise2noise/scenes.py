@@ -176,11 +176,11 @@ def _stacks_and_folders(folder: Path, subfolders: list[Path], inside: list[Path]
     """
     pictured = []
     for sub in subfolders:
-        inner = any(path.is_dir() for path in sub.glob("[!.]*"))
-        if inner and not any(path.suffix.lower() in SUFFIXES for path in sub.iterdir()):
-            raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
-        if any(path.suffix.lower() in SUFFIXES for path in sub.glob("[!.]*")):
+        held = list(sub.glob("[!.]*"))
+        if any(path.suffix.lower() in SUFFIXES for path in held):
             pictured.append(sub)
+        elif any(path.is_dir() for path in held):
+            raise InputError(f"{sub} holds sub-folders, not exposures: name {sub}, or move them")
         else:
             print(f"{sub} holds no picture and is left out")
     pages = {path: find_exposures(path) for path in sorted(inside)}

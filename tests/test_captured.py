@@ -113,6 +113,7 @@ def test_stray_folders_are_said(folder, capsys):
     assert len(find_scenes(folder)) == 3
     assert "empty holds no picture and is left out" in capsys.readouterr().out
     (folder / "day/scene").mkdir(parents=True)
+    (folder / "day/._0.png").touch()  # as macOS leaves them
     with pytest.raises(InputError, match="day holds sub-folders, not exposures"):
         find_scenes(folder)
     for name in "aB":

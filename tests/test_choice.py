@@ -13,12 +13,12 @@ from scipy.ndimage import gaussian_filter, laplace
 
 from model import build_unet
 from noise2noise import camera, images
+from noise2noise.choice import BY_NOISE, look_at_noise
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.images import LUMINANCE
-from noise2noise.networks import DEFAULTS, PRETRAINED
+from noise2noise.networks import PRETRAINED
 from noise2noise.noise import are_counts
 from noise2noise.ranges import to_8bit
-from noise2noise.restore import look_at_noise
 from noise2noise.runs import save_model
 
 PHOTO = dead_leaves(np.random.default_rng(5), size=256) / np.float32(255)
@@ -208,7 +208,7 @@ def test_each_picture_gets_the_network_for_its_colours_and_noise(tmp_path):
     folder, source = tmp_path / "networks", tmp_path / "in"
     folder.mkdir()
     source.mkdir()
-    for (grey, _), name in DEFAULTS.items():
+    for (grey, _), name in BY_NOISE.items():
         channels = 1 if grey else 3
         training = {"filter": name.split("-")[0], "grey": grey or name == "camera-bsds300"}
         save_model(build_unet(channels, channels), folder / f"{name}.keras", training)

@@ -661,3 +661,15 @@ def test_a_fingerprint_does_not_depend_on_how_its_folder_is_named(tmp_path, monk
     assert told == {(("in/a.png", hashlib.sha256(b"any").hexdigest()),)}
     with pytest.raises(InputError, match=r"cannot read .*gone\.png"):
         fingerprint(SimpleNamespace(paths=[Path("gone.png")]))
+
+
+@pytest.mark.parametrize(("limit", "large"), [(10, False), (9, True)])
+def test_large_files_are_told_by_their_sizes_and_a_stack_of_many_pages_counts_once(
+    tmp_path, monkeypatch, limit, large
+):
+    stack = tmp_path / "in" / "a.tif"
+    stack.parent.mkdir()
+    stack.write_bytes(b"ten bytes!")
+    monkeypatch.setattr("noise2noise.datasets.HASHED_BYTES", limit)
+    (told,) = fingerprint(SimpleNamespace(paths=400 * [stack])).values()
+    assert told == ("10 bytes" if large else hashlib.sha256(b"ten bytes!").hexdigest())

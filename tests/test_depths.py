@@ -22,10 +22,11 @@ from scipy.ndimage import gaussian_filter
 import infer
 from noise2noise import camera, images, ranges
 from noise2noise.arguments import Parser, add_range
+from noise2noise.choice import BY_NOISE
 from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
-from noise2noise.networks import DEFAULTS, PRETRAINED, Trained
+from noise2noise.networks import PRETRAINED, Trained
 from noise2noise.noise import periodicity
 from noise2noise.picture import Picture
 from noise2noise.restore import (
@@ -755,7 +756,7 @@ def test_a_stack_is_restored_in_the_memory_of_a_few_pages(tmp_path, monkeypatch,
         tifffile.imwrite(tmp_path / name, pages, compression=compression, truncate="one" in name)
     trained = Trained("unchanged", None, Path(), grey=True)
     monkeypatch.setattr(infer, "load_model", lambda path, precision: Unchanged())
-    chosen = {kind: replace(trained, name=str(kind)) for kind in DEFAULTS}
+    chosen = {kind: replace(trained, name=str(kind)) for kind in BY_NOISE}
     monkeypatch.setattr(infer, "networks_to_restore_with", lambda *names: chosen)
     arguments = {"restore": [tmp_path / name], "output": tmp_path / "out", "range": (-1, 1)}
     arguments |= {"overwrite": False, "compare": False, "amount": 1, "ensemble": False}
@@ -796,7 +797,7 @@ def test_grain_of_about_a_pixel_needs_no_half_size():
     assert errors[1] < 0.65 * errors[0]  # before it knew grain 0.87, at half size as well 0.74
 
 
-@pytest.mark.parametrize("name", DEFAULTS.values())
+@pytest.mark.parametrize("name", BY_NOISE.values())
 def test_noise_between_letters_is_taken_away(name):
     network = infer.load_model(PRETRAINED / f"{name}.keras")
     channels = network.output_shape[-1]

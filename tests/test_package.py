@@ -65,6 +65,19 @@ def test_a_back_end_that_cannot_be_used_is_one_line(tmp_path, name, broken):
     assert name in line
 
 
+def test_a_back_end_that_does_not_train_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train_model.py", "--output-dir", tmp_path],
+        cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": "numpy"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "error: Keras does not train on numpy" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_reader_that_has_read_enough_ends_a_script_without_a_word():
     script = "print('a', flush=True); [print('b', flush=True) for _ in range(10**6)]"
     script = f"from noise2noise.errors import run_main; run_main(lambda: exec({script!r}))"
@@ -78,3 +91,12 @@ def test_a_reader_that_has_read_enough_ends_a_script_without_a_word():
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+def test_a_scheduler_ends_a_script_as_ctrl_c_does():
+    script = "import os, signal; from noise2noise.errors import run_main; "
+    script += "run_main(lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

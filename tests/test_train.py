@@ -112,10 +112,8 @@ def test_a_finished_run_says_so_and_does_nothing(trained, pictures):
     assert {path.name for path in before if before[path] != after[path]} <= {"lock"}
 
 
-def test_a_run_that_an_older_version_finished_is_finished(finished, pictures):
-    """It has left no checkpoint, which more epochs would need, and no list of pictures."""
+def test_a_finished_run_without_its_checkpoint_is_finished(finished, pictures):
     (finished / "checkpoint.npz").unlink()
-    (finished / "pictures.json").unlink()
     before = (finished / "model.keras").read_bytes()
     assert "is finished" in train("gaussian", pictures, output=finished.parent).stdout
     more = train("gaussian", pictures, "--epochs", 3, output=finished.parent, check=2)
@@ -445,24 +443,29 @@ def test_a_damaged_picture_ends_the_planning_in_one_line(pictures, tmp_path):
     assert f"{damaged} cannot be read as a picture" in one_error_line(failed)
 
 
-def test_a_plan_is_for_what_it_was_timed_with(pictures, tmp_path, monkeypatch):
-    """A folder in which nothing was trained yet, and another size of crops is asked for."""
-    command = ("train_model.py", "gaussian", pictures, "--output-dir", tmp_path, "--minutes", "5")
-    timed = []
+def test_a_plan_is_kept_for_what_it_was_made_for(tmp_path):
+    asked = {"minutes": 5.0, "crop": 32, "backend": "tensorflow"}
+    made = dict.fromkeys(plan.PLANNED, 9)
+    earlier = {"settings": asked | made}
+    others = [{"crop": 64}, {"backend": "jax"}, {"minutes": 6.0}, {"minutes": None}]
+    assert plan.kept(None, asked, tmp_path) is None
+    assert plan.kept(earlier, asked, tmp_path) == made
+    assert [plan.kept(earlier, asked | other, tmp_path) for other in others] == 4 * [None]
+    (tmp_path / runs.CHECKPOINT).touch()  # it has trained: `Run` names what differs
+    assert [plan.kept(earlier, asked | other, tmp_path) for other in others[:2]] == 2 * [made]
+    for other in others[2:]:
+        with pytest.raises(InputError, match="was begun with --minutes 5: go on so, or --fresh"):
+            plan.kept(earlier, asked | other, tmp_path)
+    with pytest.raises(InputError, match="was begun without --minutes"):
+        plan.kept({"settings": made}, asked, tmp_path)
 
-    def by_timing(*_):
-        timed.append(1)
-        raise InputError("timed")
 
-    monkeypatch.setattr(plan, "by_timing", by_timing)
-    call_script(*command, "--crop", "32", check=2)
-    settings = {"crop": 32, "minutes": 5.0, "batch": 4, "epochs": 9, "steps": 9}
-    settings |= {"filter": "gaussian", "precision": "float32", "backend": "tensorflow"}
-    folder = tmp_path / f"gaussian-{pictures.name}"
-    folder.mkdir()
-    (folder / runs.SETTINGS).write_text(json.dumps({"settings": settings}))
-    call_script(*command, "--crop", "64", check=2)
-    assert len(timed) == 2
+def test_a_run_whose_list_of_pictures_is_gone_is_refused(finished):
+    (finished / runs.PICTURES).unlink()
+    settings = runs.read_settings(finished)["settings"]
+    for dataset in (settings["dataset"], "elsewhere"):
+        with pytest.raises(InputError, match=r"pictures\.json cannot be read: --fresh keeps"):
+            runs.Run(finished, settings | {"dataset": dataset}, "", {})
 
 
 def test_the_precision_of_a_run_that_trained_nothing_is_not_kept(tmp_path):
@@ -503,7 +506,7 @@ def test_a_run_given_more_epochs_is_finished_with_their_network_only(finished):
 def test_single_exposures_in_float16_have_their_loss_scaled():
     options = {"seed": 0, "schedule": "constant", "learning_rate": 1e-4, "filter": "single"}
     options |= {"optimizer": "muon", "loss": "l2", "clip_norm": None, "epochs": 1, "steps": 1}
-    model = train_model.compile_model(SimpleNamespace(**options), build_unet, None, "float16")
+    model = train_model.compile_model(SimpleNamespace(**options, channels=3), None, "float16")
     backend.set_precision("float32")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -526,7 +529,7 @@ def test_minutes_that_planning_takes_are_refused(pictures, tmp_path):
 def test_what_may_stop_the_run_at_an_epoch_s_end_comes_after_tensorboard_has_logged_it(tmp_path):
     options = SimpleNamespace(filter="captured", loss="l2", steps=1, checkpoint_steps=None)
     run, chief = SimpleNamespace(folder=tmp_path), SimpleNamespace(chief=True, count=1)
-    log, last = train_model.make_callbacks(options, None, None, None, run, chief, None)
+    log, last = train_model.make_callbacks(options, None, None, run, chief, None)
     assert isinstance(log, keras.callbacks.TensorBoard)
     assert isinstance(last, callbacks.Checkpoint)
 
@@ -617,14 +620,15 @@ def test_a_plan_leaves_time_to_start_again(monkeypatch, large):
                 callbacks[-1].on_train_batch_end(number, {})
             callbacks[-1].on_epoch_end(0, {})
 
-    def prepare():
+    def prepare(batch):
+        assert batch == 8
         clock.now += starting
         batches = SimpleNamespace(close=lambda: None)
         return Model(), batches, batches if large else None, None, []
 
     monkeypatch.setattr(plan, "time", clock)
     monkeypatch.setattr(backend, "stream", lambda batches: batches)
-    planned = plan.by_timing(minutes, 0.0, prepare, lambda number: number)
+    planned = plan.by_timing(minutes, 0.0, 8, prepare, lambda number: number)
     end = clock.now + starting + planned["epochs"] * planned["steps"] * step
     assert end == pytest.approx(60, rel=0.03)
 
@@ -666,6 +670,7 @@ OPTIONS = {
     "learning_rate": 1e-3,
     "schedule": "cosine",
     "clip_norm": 0.5,
+    "channels": 3,
     "epochs": 4,
     "steps": 5,
 }
@@ -673,9 +678,7 @@ OPTIONS = {
 
 def test_a_network_is_compiled_as_the_options_say():
     def compiled(**options):
-        return train_model.compile_model(
-            SimpleNamespace(**OPTIONS | options), build_unet, None, "float32"
-        )
+        return train_model.compile_model(SimpleNamespace(**OPTIONS | options), None, "float32")
 
     def loss(model) -> float:
         black, grey = np.zeros((1, 32, 32, 3), np.float32), np.full((1, 32, 32, 3), 0.5, np.float32)
