@@ -58,15 +58,15 @@ def find_models(
         for path in [folder] if alone else paths:
             name = path.resolve().parent.name if path.name == runs.MODEL else path.stem
             files[name] = path
-    found, kinds = [], set()
+    found, kinds = [], {}
     for name, path in files.items():
         training = runs.read_training(path)
         kind = training.get("filter", name.split("-")[0])
-        kinds.add(kind)
+        kinds[name] = kind
         # Without clean pictures there is nothing to show or score: these must be asked for.
-        wanted = kind == filter or (filter is None and (real_noise or kind in FILTERS))
+        fits = kind == filter or (filter is None and (real_noise or kind in FILTERS))
         names = {name, name.partition("-")[2]}  # train_model.py --name gives any
-        if wanted and (dataset is None or {dataset, dataset_name(dataset)} & names):
+        if fits and (dataset is None or {dataset, dataset_name(dataset)} & names):
             trained = Trained(
                 name,
                 FILTERS.get(kind),
@@ -80,7 +80,7 @@ def find_models(
             found.append(trained)
     exact = dataset and f"{filter}-{dataset_name(dataset)}"
     found = [trained for trained in found if trained.name == exact] or found
-    if not found and filter is None and kinds & set(REAL_NOISE):
+    if not found and filter is None and {*kinds.values()} & {*REAL_NOISE}:
         raise InputError("no model here was trained on clean pictures, to show: use --restore")
     if not found:
         wanted = "-".join(filter for filter in (filter, dataset) if filter)
@@ -88,8 +88,10 @@ def find_models(
         trained_on = "FOLDER" if filter in REAL_NOISE else dataset or "kodak"
         if filter in FILTERS and trained_on not in NAMES and not Path(trained_on).exists():
             trained_on = "DATASET (whose run is FILTER-DATASET[-LOSS][-grey][-clean])"
+        others = sorted(name for name, kind in kinds.items() if kind == filter)
         raise InputError(
-            f"no trained model {wanted + ' ' if wanted else ''}in {places}: "
+            f"no trained model {wanted + ' ' if wanted else ''}in {places}"
+            f"{', but ' if others else ''}{', '.join(others)}: "
             f"train it with python train_model.py {filter or 'gaussian'} {trained_on}"
         )
     return sorted(found, key=lambda trained: (trained.name.partition("-")[2], trained.name))

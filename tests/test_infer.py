@@ -119,6 +119,19 @@ def test_a_network_may_be_called_by_its_whole_name(project, pictures, tmp_path):
     assert "no filter is called laplace-small: there are gaussian, poisson, " in line
 
 
+def test_a_picture_given_without_an_option_is_restored_with_one(pictures):
+    picture = next(pictures.glob("*.png"))
+    line = one_error_line(call_script("infer.py", picture, check=2))
+    assert f"to restore it: python infer.py --restore {picture} --output DIR" in line
+
+
+def test_networks_called_otherwise_are_named(tmp_path):
+    with pytest.raises(
+        InputError, match=r"no trained model sensor-bsds in .*, but sensor-bsds300, "
+    ):
+        find_models("sensor", "bsds")
+
+
 def test_a_folder_called_as_a_filter_is_one(tmp_path, monkeypatch):
     (tmp_path / "text").mkdir()
     monkeypatch.chdir(tmp_path)
