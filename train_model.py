@@ -22,7 +22,7 @@ from pathlib import Path
 
 from download_BSDS300 import download_BSDS300
 from download_kodak import download_kodak
-from noise2noise import plan, runs
+from noise2noise import images, plan, runs
 from noise2noise.arguments import (
     Parser,
     add_range,
@@ -34,6 +34,7 @@ from noise2noise.arguments import (
     positive,
     share,
 )
+from noise2noise.choice import choose_networks, networks_to_restore_with
 from noise2noise.datasets import (
     BSDS300,
     CAPTURED,
@@ -49,6 +50,7 @@ from noise2noise.errors import InputError, NetworkError, reading, run_main
 from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
+from noise2noise.networks import PRETRAINED
 
 STARTED = time.monotonic()
 BETA1, BETA2 = 0.9, 0.99  # Adam's, as in the report
@@ -110,7 +112,7 @@ def main() -> int:
         return runs.EXIT_INTERRUPTED
 
     if processes.chief:
-        finish(args, model, run, noise_floor)
+        finish(args, model, run, noise_floor, validation)
         if args.minutes:
             minutes = (time.monotonic() - STARTED) / 60
             print(f"{took} {minutes:.1f} minutes, {args.minutes:g} were planned in all")
@@ -424,7 +426,7 @@ def run_settings(args: argparse.Namespace, precision: str, backend_name: str) ->
     }
 
 
-def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor) -> None:
+def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor, validation) -> None:
     """Leave the run's chart and its network behind, and say where."""
     from model import build_unet
     from noise2noise import backend, plots
@@ -439,9 +441,32 @@ def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor) -> None:
         trained = build_unet(args.channels, args.channels)  # as it is in Table 1, not fused
         trained.set_weights(model.get_weights())
         run.finish(trained, what_was_trained(args))
+        if args.filter == CAPTURED:
+            print(beside_shipped(trained, validation))
     psnr = run.history[-1].get("val_psnr")
     reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
     print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
+
+
+def beside_shipped(trained, validation) -> str:
+    """Say how near the truth a network comes, and the shipped one for such pictures."""
+    from infer import load_model
+    from noise2noise.metrics import psnr_by_exposures
+
+    networks = networks_to_restore_with(None, None, [PRETRAINED])
+    with images.open_file(validation.paths[0]) as file:
+        shipped, _ = next(iter(choose_networks(file, networks, by_default=True).values()))
+    reached = psnr_by_exposures(trained, validation)
+    others = psnr_by_exposures(load_model(shipped.path), validation)
+    better = (
+        f": that is better. Take it, train for longer, or --start-from {shipped.path}"
+        if others > reached
+        else ""
+    )
+    return (
+        f"as exposures tell that it has not seen, the network restores to {reached:.2f} dB, "
+        f"{shipped.name}, which infer.py --restore takes unasked, to {others:.2f} dB{better}"
+    )
 
 
 def what_was_trained(args: argparse.Namespace) -> dict:

@@ -169,7 +169,16 @@ def _align(scenes: Scenes, number: int) -> Found:
             moved = moved or _moves_inside(first, other)
             shared = np.fmax(shared, shared_noise(first, other))
         noise.append(float(np.mean((first - other) ** 2)) / 2)
-    return Found(float(np.mean(noise)), brightness, farthest, left, moved, shared, clipped, mixed)
+    return Found(
+        floor=float(np.mean(noise)),
+        brightness=brightness,
+        farthest=farthest,
+        left=left,
+        moved=moved,
+        shared=shared,
+        clipped=clipped,
+        mixed=mixed,
+    )
 
 
 def _warn(name: str, found: Found, way_out: str) -> None:

@@ -3,10 +3,12 @@
 import numpy as np
 
 from noise2noise.filters import Filter
-from noise2noise.ranges import to_8bit
+from noise2noise.images import middle
+from noise2noise.ranges import to_8bit, to_network
 from noise2noise.tiles import restore_image
 
 MIN_SIZE = 11  # pixels on a side, of SSIM's window
+MEASURED, MIDDLE = 4, 512  # scenes of `psnr_by_exposures`, and pixels on a side of their middle
 
 
 def psnr(image: np.ndarray, original: np.ndarray) -> float:
@@ -33,6 +35,34 @@ def ssim(image: np.ndarray, original: np.ndarray) -> float:
             use_sample_covariance=False,
         )
     )
+
+
+def psnr_by_exposures(model, scenes) -> float:
+    """Return the PSNR in dB of what a network makes of exposures, without a clean picture.
+
+    The first exposure of a scene is restored and compared with the second, whose noise is
+    independent of it: their mean squared difference is that from the truth and the variance of
+    the second's noise, half the mean squared difference of the two, which is taken off. That is
+    measured in the middle of a few scenes.
+
+    Parameters
+    ----------
+    model : as for `tiles.restore_image`
+    scenes : scenes.Scenes
+        Of two exposures each, or more.
+
+    Returns
+    -------
+    float
+        Of the range that the network takes for 0 to 1; infinite where no error is left.
+    """
+    errors = []
+    for k in range(0, len(scenes), -(-len(scenes) // MEASURED)):
+        first, other = (to_network(middle(scenes[k][i], MIDDLE), scenes.span) for i in (0, 1))
+        restored = restore_image(model, first, keep_means=True)
+        errors.append(np.mean((restored - other) ** 2) - np.mean((first - other) ** 2) / 2)
+    error = float(np.mean(errors))
+    return -10 * np.log10(error) if error > 0 else np.inf
 
 
 METRICS = {"PSNR": (psnr, 2), "SSIM": (ssim, 4)}  # of two uint8 images; digits in tables

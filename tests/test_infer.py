@@ -16,10 +16,11 @@ from skimage.data import astronaut
 from infer import load, load_model
 from model import build_unet
 from noise2noise.backend import keras
+from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.images import luminance
-from noise2noise.metrics import corrupt_for_score, psnr, ssim
+from noise2noise.metrics import corrupt_for_score, psnr, psnr_by_exposures, ssim
 from noise2noise.networks import PRETRAINED, Trained, find_models
 from noise2noise.ranges import to_8bit
 from noise2noise.tiles import Ensemble, restore_image
@@ -117,6 +118,31 @@ def test_a_network_may_be_called_by_its_whole_name(project, pictures, tmp_path):
     assert (tmp_path / "one/1.png").read_bytes() == (tmp_path / "two/1.png").read_bytes()
     line = one_error_line(infer(project, "laplace-small", *command, tmp_path / "no", check=2))
     assert "no filter is called laplace-small: there are gaussian, poisson, " in line
+
+
+def test_exposures_tell_how_near_the_truth_a_network_comes():
+    class Scenes(list):
+        span = 100.0, 300.0
+
+    class Smoothing:
+        """The mean of a pixel and the three below and to the right of it."""
+
+        output_shape = None, None, None, 3
+
+        def predict_on_batch(self, x):
+            return sum(np.roll(x, shift, (1, 2)) for shift in np.ndindex(2, 2)) / 4
+
+    rng = np.random.default_rng(0)
+    truths = [dead_leaves(rng, size=256) / 255 for _ in range(6)]
+    scenes = Scenes([x + rng.normal(0, 0.1, x.shape) for _ in range(2)] for x in truths)
+    model = Smoothing()
+    restored = [restore_image(model, np.float32(first), keep_means=True) for first, _ in scenes]
+    errors = [np.mean((a - b) ** 2) for a, b in zip(restored[::2], truths[::2], strict=True)]
+    for scene in scenes:
+        scene[:] = [100 + 200 * exposure for exposure in scene]
+    told = psnr_by_exposures(model, scenes)
+    assert told == pytest.approx(-10 * np.log10(np.mean(errors)), abs=0.1)
+    assert 15 < told < 25
 
 
 def test_a_picture_given_without_an_option_is_restored_with_one(pictures):
