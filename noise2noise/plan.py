@@ -69,7 +69,12 @@ def kept(earlier: dict | None, asked: dict, folder: Path) -> dict | None:
     if trained:
         begun = settings.get("minutes")
         begun = f"with --minutes {begun:g}" if begun else "without --minutes"
-        raise InputError(f"{folder} was begun {begun}: go on so, or --fresh starts over")
+        finished = (folder / runs.MODEL).exists()
+        further = f"train its network further, --name ANOTHER --start-from {folder / runs.MODEL}"
+        raise InputError(
+            f"{folder} was begun {begun}: {further if finished else 'go on so'}, or --fresh starts "
+            "over"
+        )
     return None
 
 

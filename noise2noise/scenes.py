@@ -136,8 +136,8 @@ def find_scenes(folder: Path) -> list[Scene]:
     for scene in scenes:
         if len(scene.exposures) < 2:
             raise InputError(
-                f"{scene.exposures[0]} is the only exposure of its scene: add another one, or take "
-                "train_model.py single"
+                f"{scene.exposures[0]} is the only exposure of its scene: add another one, remove "
+                "the scene, or have all pictures in one folder for train_model.py single"
             )
     if len(scenes) == 1:
         return _split_exposures(scenes[0], folder)
@@ -215,7 +215,8 @@ def _split_exposures(scene: Scene, source: Path) -> list[Scene]:
     if count - last < 2:
         raise InputError(
             f"{source} holds {count} exposure{'s' * (count > 1)} of one scene: at least 4 are "
-            "needed to train on it alone, or other scenes, each in a folder of its own"
+            "needed to train on it alone, or other scenes, each in a folder of its own; "
+            "train_model.py single takes one exposure of each"
         )
     return [
         Scene(scene.name, scene.exposures[:-last]),

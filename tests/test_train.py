@@ -543,7 +543,8 @@ def test_minutes_for_a_run_begun_without_them_are_refused_before_anything_is_tim
 ):
     options = ("--output-dir", finished.parent, "--minutes", "5")
     done = call_script("train_model.py", "gaussian", pictures, *options, check=2)
-    assert "was begun without --minutes: go on so" in one_error_line(done)
+    further = f"--name ANOTHER --start-from {finished / runs.MODEL}, or --fresh"
+    assert f"begun without --minutes: train its network further, {further}" in one_error_line(done)
 
 
 def test_the_l0_loss_heeds_weights_of_pixels():
