@@ -32,7 +32,6 @@ SHOT = 3e-5, 2e-2  # the range of a
 COUNTING = 1e-3, 0.1  # the same for grey sensors that count little light: 10 to 1000 photons
 FEW = 2e-3, 0.5  # the same for specimens: 2 to 500
 READ_NOISE = 0.02  # of `count`
-ALIKE, SENSORS_ALIKE = 0.5, 0.3  # the share of cameras without a mosaic whose colours share noise
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,6 @@ class Camera:
     blur: float = 0.0  # pixels: sigma of the Gaussian that it smooths everything with
     sharpening: float = 0.0  # amount of an unsharp mask
     grain: float = 0.0  # pixels: sigma of the Gaussian that smooths the noise, as film has it
-    # The share of the noise that all colours have in common: of film without colours and of phones,
-    # which take it off the colours.
-    alike: float = 0.0
     rows: float = 0.0  # noise that a whole row shares, in parts of what each pixel has
     columns: float = 0.0  # the same of columns
     scale: float = 1.0  # of the delivered picture
@@ -102,8 +98,6 @@ def draw_camera(rng: np.random.Generator, grey: bool = False) -> Camera:
         draw["demosaicing"] = ""
     if not draw["demosaicing"] and rng.random() < (0.25 if grey else 0.4):
         draw["grain"] = rng.uniform(0.4, 1.6)
-    if not (draw["demosaicing"] or draw["grey"]) and rng.random() < ALIKE:
-        draw["alike"] = 1.0 if rng.random() < 0.5 else rng.random()
     if rng.random() < 0.1:
         draw[str(rng.choice(("rows", "columns")))] = rng.random()
     if rng.random() >= share or not draw.get("clipped", True):
@@ -119,8 +113,6 @@ def draw_sensor(rng: np.random.Generator, grey: bool = False) -> Camera:
     draw = {"grey": grey, "clipped": rng.random() < 0.5}
     if rng.random() < 0.1:
         draw[str(rng.choice(("rows", "columns")))] = rng.random()
-    if not grey and rng.random() < SENSORS_ALIKE:
-        draw["alike"] = 1.0 if rng.random() < 0.5 else rng.random()
     return Camera(gamma=1, counts=True, **draw)
 
 
@@ -200,7 +192,7 @@ def develop(
     if camera.demosaicing:
         image = mosaic(image, camera.phase)
     a, b = np.float32(noise)
-    if camera.counts and a and not camera.alike:
+    if camera.counts and a:
         image = rng.poisson(image / a).astype(np.float32) * a
         a = 0
     values = _noise(image.shape, camera, rng)
@@ -217,10 +209,6 @@ def develop(
 def _noise(shape: tuple[int, ...], camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """Return noise of variance 1, and what rows or columns share besides."""
     values = rng.standard_normal(shape, dtype=np.float32)
-    if camera.alike:
-        common = rng.standard_normal((*shape[:2], 1), dtype=np.float32)
-        values *= np.float32(np.sqrt(1 - camera.alike))
-        values += np.float32(np.sqrt(camera.alike)) * common
     if camera.grain:
         from scipy.ndimage import gaussian_filter
 

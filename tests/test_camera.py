@@ -69,18 +69,6 @@ def test_the_sensors_noise_is_what_the_formula_says():
         assert image.var() == pytest.approx(0.01 * brightness + 0.0004, rel=0.02)
 
 
-@pytest.mark.parametrize("grain", [0.0, 0.8])
-def test_colours_share_as_much_of_the_noise_as_is_said(grain):
-    rng = np.random.default_rng(0)
-    flat = np.full((300, 300, 3), 0.5, np.float32)
-    for alike in (0, 0.4, 1):
-        shot = Camera(gamma=1, grain=grain, alike=alike, counts=True)
-        noise = develop(flat, shot, (0.01, 0.0004), rng) - flat
-        assert noise.var() == pytest.approx(0.005 + 0.0004, rel=0.03)
-        correlations = np.corrcoef(noise.reshape(-1, 3).T)[np.triu_indices(3, 1)]
-        np.testing.assert_allclose(correlations, alike, atol=0.03)
-
-
 def test_light_is_counted_photon_by_photon():
     flat = np.full((200, 200, 1), 0.05, np.float32)
     counts = develop(flat, Camera(gamma=1, counts=True), (0.1, 0), np.random.default_rng(0))
@@ -112,7 +100,7 @@ def test_the_noise_of_a_sensor_alone_is_independent_but_for_rows_and_columns():
     for shot in shots:
         assert shot == Camera(
             *(shot.gamma, 0.0, False),
-            **{n: getattr(shot, n) for n in ("alike", "rows", "columns", "clipped", "counts")},
+            **{name: getattr(shot, name) for name in ("rows", "columns", "clipped", "counts")},
         )
         assert shot.gamma == 1
     assert 10 < sum(bool(shot.rows or shot.columns) for shot in shots) < 60
