@@ -57,9 +57,13 @@ def alike(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image + white(np.zeros((*image.shape[:2], 1), np.float32), rng)
 
 
-def grain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add noise as of scanned film, smoothed by a Gaussian of one pixel."""
-    noise = gaussian_filter(rng.standard_normal(image.shape, np.float32), (1, 1, 0))
+def grain(image: np.ndarray, rng: np.random.Generator, channels: int | None = None) -> np.ndarray:
+    """Add noise as of scanned film, smoothed by a Gaussian of one pixel.
+
+    Of 1 channel it is the same in all colours, as in prints without any and in brightness alone.
+    """
+    shape = (*image.shape[:2], channels or image.shape[2])
+    noise = gaussian_filter(rng.standard_normal(shape, np.float32), (1, 1, 0))
     return image + noise / noise.std() * np.float32(SIGMA / 255)
 
 
@@ -129,6 +133,7 @@ KINDS: dict[str, tuple[Callable, Callable]] = {  # name: what is corrupted, and 
     "white, the same in all colours": (np.asarray, alike),
     "white, on a grey picture": (as_grey, white),
     "grain": (np.asarray, grain),
+    "grain, the same in all colours": (np.asarray, partial(grain, channels=1)),
     "grain, on a grey picture": (as_grey, grain),
     "white, on pages": (page, white),
     "white, on grey pages": (grey_page, white),

@@ -29,9 +29,12 @@ BY_NOISE = {
 # `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
 # a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
 SENSORS_CORRELATION = {False: 0.12, True: 0.05}
-# `color_correlation` from which, where each pixel's noise is its own, each colour is restored
-# better by itself; and from which colours differ by no noise.
+# `color_correlation` of two colours from which, where each pixel's noise is its own, each is
+# restored better by itself; and from which they differ by no noise that tells.
 SHARED, WHOLLY_SHARED = 0.25, 0.93
+# What all have to have where it is not, by whether it is compressed with losses: of independent
+# noise JPEG leaves most in brightness.
+ONLY_SHARED = {False: 0.97, True: 0.98}
 
 
 def networks_to_restore_with(
@@ -72,10 +75,9 @@ def say_why(
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if by_default and trained.name in BY_NOISE.values():
-        if independent:
-            kind = f"{kind}, with noise of each pixel's own"
-        if shared and not grey:
-            kind = f"{kind} that its colours share"
+        own, alike = " of each pixel's own" * independent, " that its colours share" * shared
+        if own or alike:
+            kind += f", with noise{own}{'' if grey else alike}"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
         return (
@@ -115,11 +117,12 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
     As far as three pages of a file tell. JPEG and a mosaic smooth differences of colours most, so
     these count too: under strong noise that is then all that shows it. Counts of photons are each
     pixel's own. So is, for all that is known, what shows no noise: the sensor's networks change it
-    least. What is too small to measure is taken for a camera's.
+    least. What is too small to measure is taken for a camera's, and what is compressed with losses.
     """
-    if file.format in LOSSY_FORMATS:
-        return False, False
-    most, shared, independent = np.nan, np.nan, True  # of the limit; of the pages' least
+    lossy = file.format in LOSSY_FORMATS
+    independent = not lossy
+    most = np.nan  # of the correlations of neighbours, in parts of the limit
+    shared, everywhere = np.nan, np.nan  # of the pages' correlations of colours: of two, of all
     for n in sorted({0, file.pages // 2, file.pages - 1}):
         picture = file.read(n)
         values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
@@ -133,15 +136,16 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             unit = ranges.width([values], picture.nodata)
             alike = color_correlation(values, unit, missing)
             shared = np.fmin(shared, np.fmax.reduce(alike))
-            if (alike > SHARED).any():
+            everywhere = np.fmin(everywhere, alike.min())
+            if alike.min() > ONLY_SHARED[lossy]:
                 limit = SENSORS_CORRELATION[True]
             with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
             noisy = ~(alike[:2] > WHOLLY_SHARED)  # of the same pairs
             values = np.concatenate((values, differences[..., noisy]), axis=2)
-        correlation = 0.0 if counted else abs(noise_correlation(values, missing))
         if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
             independent = False
-        most = np.fmax(most, correlation / limit)
+        if independent and not counted:
+            most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
     independent = independent and not most > 1
-    return independent, independent and bool(shared > SHARED)
+    return independent, bool(shared > SHARED if independent else everywhere > ONLY_SHARED[lossy])

@@ -14,7 +14,7 @@ PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 MOST_FLAT = 0.05  # the share that may be taken: more are not flat
 MOST_AT_AN_END = 0.6  # of a patch's values: more are cut off, or of a flat area without noise
-VERY_WEAK = 2 / 255  # as the next, of the flattest parts alone
+VERY_WEAK = 2 / 255  # as the next, of the flattest parts alone, by any choice of these
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
@@ -98,7 +98,8 @@ def color_correlation(
         chosen = _flattest(sum(power / (power.sum() or 1) for power in powers), light)
         strengths = [[power[flattest].mean() for power in powers] for flattest in chosen]
         weakest = VERY_WEAK * unit * np.sqrt(np.trace(_flatten()))
-        if not chosen or min(np.sqrt(strengths[0]) * (a_most, b_most)) < weakest:
+        weaker = [min(np.sqrt(powers) * (a_most, b_most)) for powers in strengths]
+        if not chosen or max(weaker) < weakest:  # in linear light it is in the dark
             found.append(np.nan)
             continue
         common = [(a[flattest] * b[flattest]).sum(axis=1).mean() for flattest in chosen]

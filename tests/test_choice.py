@@ -165,7 +165,39 @@ def test_noise_that_colours_share_is_seen(sigma, tmp_path):
     assert look(np.sqrt(0.8) * one + np.sqrt(0.2) * own) == (True, True)
     assert look(one) == (True, True)
     assert look(one * np.float32((1, 0.9, 0.7))) == (True, True)  # tinted
-    assert look(gaussian_filter(one, (0.6, 0.6, 0))) == (False, False)
+    smooth, own = (gaussian_filter(values, (0.6, 0.6, 0)) for values in (one, own))
+    assert look(smooth) == (False, True)  # as of a toned print
+    assert look(smooth + 0.5 * own) == (False, False)
+
+
+def test_grain_that_colours_share_is_taken_away_from_each(tmp_path):
+    """Of JPEG files, too; but not what has gone through a mosaic."""
+    smooth = gaussian_filter(noise(60, (256, 256, 1)), (0.8, 0.8, 0))
+    photo = 0.15 + PHOTO * np.float32((0.6, 0.5, 0.4))
+    for name, noisy in (("a.png", photo + smooth), ("a.jpg", photo + smooth)):
+        Image.fromarray(to_8bit(noisy)).save(tmp_path / name, quality=90)
+        command = ("infer.py", "--models", PRETRAINED, "--restore", tmp_path / name, "--output")
+        said = call_script(*command, tmp_path / "out").stdout
+        assert f"{name} is in colour, with noise that its colours share, and no network" in said
+        assert "camera-bsds300-grey restores it" in said
+        pair = (np.asarray(Image.open(tmp_path / where / name)) / 255.0 for where in (".", "out"))
+        before, after = (np.mean((image - photo) ** 2) for image in pair)
+        assert after < 0.45 * before, (before, after)
+    for quality in (75, 90):
+        shot = to_8bit(demosaiced(photo + noise(20)))
+        Image.fromarray(shot).save(tmp_path / "b.jpg", quality=quality)
+        with images.open_file(tmp_path / "b.jpg") as file:
+            assert look_at_noise(file) == (False, False)
+
+
+def test_light_that_colours_share_the_noise_of_is_seen_in_the_dark(tmp_path):
+    """As of a path tracer: in linear light, with noise that grows with it."""
+    rng = np.random.default_rng(0)
+    linear = PHOTO**2.2
+    one, own = rng.gamma(4, 1 / 4, (256, 256, 1)), rng.gamma(20, 1 / 20, linear.shape)
+    tifffile.imwrite(tmp_path / "a.tif", np.float32(linear * one * own), photometric="rgb")
+    with images.open_file(tmp_path / "a.tif") as file:
+        assert look_at_noise(file) == (True, True)
 
 
 def test_noise_that_colours_share_is_taken_away_from_each(tmp_path):
