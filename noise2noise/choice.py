@@ -34,7 +34,7 @@ SENSORS_CORRELATION = {False: 0.12, True: 0.05}
 SHARED, WHOLLY_SHARED = 0.25, 0.93
 # What all have to have where it is not, by whether it is compressed with losses: of independent
 # noise JPEG leaves most in brightness.
-ONLY_SHARED = {False: 0.97, True: 0.98}
+ONLY_SHARED = {False: 0.97, True: 0.985}
 
 
 def networks_to_restore_with(
@@ -134,10 +134,10 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
         if not picture.grey:
             missing = missing.any(axis=2, keepdims=True)
             unit = ranges.width([values], picture.nodata)
-            alike = color_correlation(values, unit, missing)
+            alike, at_most = color_correlation(values, unit, missing)
             shared = np.fmin(shared, np.fmax.reduce(alike))
-            everywhere = np.fmin(everywhere, alike.min())
-            if alike.min() > ONLY_SHARED[lossy]:
+            everywhere = np.fmin(everywhere, at_most.min())
+            if at_most.min() > ONLY_SHARED[lossy]:
                 limit = SENSORS_CORRELATION[True]
             with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
