@@ -20,6 +20,7 @@ from noise2noise.images import find_pictures, open_file
 from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, PictureFile, is_grey
 from noise2noise.ranges import Range
 
+DIM = 0.1  # of the range, less than which an exposure uses hardly any
 MAX_MISSING = 0.5  # share of values that are no numbers, from which an exposure is refused
 ONE_KIND = "give one kind of them"
 MEASURED = 32  # exposures, at most, that the range of their values is measured on
@@ -454,6 +455,23 @@ def training_exposures(path: Path, size: int, span: Range | None = None) -> tupl
     return parts
 
 
+def _dim_hint(training: Scenes, some: Sequence[int], span: Range | None) -> str:
+    """Return what to say where some deep exposures use little of the range that others need."""
+    images = [training._cached[n] for n in some]
+    if images[0].dtype == np.uint8 or not (span or images[0].dtype.kind == "u"):
+        return ""
+    whole = np.ptp(span) if span else np.iinfo(images[0].dtype).max
+    used = [ranges.width([image]) / whole for image in images]
+    if not (dim := sum(share < DIM for share in used)):
+        return ""
+    least = int(np.argmin(used))
+    return (
+        f"; {training._exposures[some[least]]} uses {used[least]:.1%} of it ({dim} of {len(used)} "
+        f"looked at use less than {DIM:.0%}): beside the others little is learned of these, so "
+        "train on them apart"
+    )
+
+
 def _seen_alike(
     parts: list[Scenes], span: Range | None, neighbours: int | None = None
 ) -> tuple[Scenes, ...]:
@@ -474,6 +492,7 @@ def _seen_alike(
     if not span:
         span = ranges.measure(training._cached[n] for n in some)
         training.hint = ranges.wide_hint(training._cached[n] for n in some)
+        training.hint = training.hint or _dim_hint(training, some, span)
     elif not ranges.fits((training._cached[n] for n in some), span):
         raise InputError(
             f"the values of {training._exposures[0]} and others are not like those of "

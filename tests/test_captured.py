@@ -492,6 +492,24 @@ def test_few_photons_are_no_values_that_were_cut_off(folder, capsys):
     assert not any(line.startswith("warning") for line in lines)
 
 
+def test_exposures_that_use_hardly_any_of_the_others_range_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for top in (2500, 60000):
+        for scene in range(3):
+            (tmp_path / f"{top}/{scene}").mkdir(parents=True)
+            for exposure in range(2):
+                values = rng.integers(0, top, (96, 96)).astype(np.uint16)
+                tifffile.imwrite(tmp_path / f"{top}/{scene}/{exposure}.tif", values)
+                both = tmp_path / f"both/{top}-{scene}/{exposure}.tif"
+                both.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(both, values)
+    for name in ("2500", "60000"):
+        assert training_scenes(tmp_path / name, 32)[0].hint == ""
+    hint = training_scenes(tmp_path / "both", 32)[0].hint
+    assert re.search(r"2500-\d/\d\.tif uses 3\.\d% of it \(\d of \d+ looked at use less", hint)
+    assert training_scenes(tmp_path / "both", 32, (0.0, 60000.0))[0].hint == ""
+
+
 def test_a_range_given_for_exposures_of_8_bits_is_used_again_to_restore(tmp_path):
     rng = np.random.default_rng(0)
     for scene in range(2):
