@@ -442,7 +442,8 @@ def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor, validati
         trained.set_weights(model.get_weights())
         run.finish(trained, what_was_trained(args))
         if args.filter == CAPTURED:
-            print(beside_shipped(trained, validation))
+            with contextlib.suppress(InputError):  # there may be no shipped one
+                print(beside_shipped(trained, validation))
     psnr = run.history[-1].get("val_psnr")
     reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
     print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
