@@ -29,12 +29,13 @@ BY_NOISE = {
 # `noise_correlation` up to which the sensor's networks restore better than the camera's, by whether
 # a picture is grey: in noise that was smoothed a little, as by resizing, they leave much.
 SENSORS_CORRELATION = {False: 0.12, True: 0.05}
-# `color_correlation` of two colours from which, where each pixel's noise is its own, each is
-# restored better by itself; and from which they differ by no noise that tells.
-SHARED, WHOLLY_SHARED = 0.25, 0.93
-# What all have to have where it is not, by whether it is compressed with losses: of independent
-# noise JPEG leaves most in brightness.
-ONLY_SHARED = {False: 0.97, True: 0.985}
+# `color_correlation`, the least, of two colours from which each is restored better by itself, where
+# each pixel's noise is its own.
+SHARED = 0.25
+# The largest, by whether it is compressed with losses, from which two colours differ by no noise
+# that tells, and that all have to have where noise is not each pixel's own: of independent noise
+# JPEG leaves most in brightness.
+WHOLLY_SHARED = {False: 0.97, True: 0.985}
 
 
 def networks_to_restore_with(
@@ -137,15 +138,15 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             alike, at_most = color_correlation(values, unit, missing)
             shared = np.fmin(shared, np.fmax.reduce(alike))
             everywhere = np.fmin(everywhere, at_most.min())
-            if at_most.min() > ONLY_SHARED[lossy]:
+            if at_most.min() > WHOLLY_SHARED[lossy]:
                 limit = SENSORS_CORRELATION[True]
             with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
-            noisy = ~(alike[:2] > WHOLLY_SHARED)  # of the same pairs
+            noisy = ~(at_most[:2] > WHOLLY_SHARED[lossy])  # of the same pairs
             values = np.concatenate((values, differences[..., noisy]), axis=2)
         if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
             independent = False
         if independent and not counted:
             most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
     independent = independent and not most > 1
-    return independent, bool(shared > SHARED if independent else everywhere > ONLY_SHARED[lossy])
+    return independent, bool(shared > SHARED if independent else everywhere > WHOLLY_SHARED[lossy])
