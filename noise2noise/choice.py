@@ -138,12 +138,13 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             alike, at_most = color_correlation(values, unit, missing)
             shared = np.fmin(shared, np.fmax.reduce(alike))
             everywhere = np.fmin(everywhere, at_most.min())
-            if at_most.min() > WHOLLY_SHARED[lossy]:
+            wholly = at_most > WHOLLY_SHARED[lossy]
+            if wholly.all():
                 limit = SENSORS_CORRELATION[True]
             with np.errstate(invalid="ignore"):  # infinite ones, which are missing
                 differences = np.subtract(values[..., 1:], values[..., :1], dtype=np.float64)
-            noisy = ~(at_most[:2] > WHOLLY_SHARED[lossy])  # of the same pairs
-            values = np.concatenate((values, differences[..., noisy]), axis=2)
+            noisy = differences[..., ~wholly[:2]]  # they are of the same pairs
+            values = np.concatenate((values, noisy), axis=2)
         if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
             independent = False
         if independent and not counted:
