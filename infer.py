@@ -35,6 +35,7 @@ from noise2noise.filters import FILTERS
 from noise2noise.images import read_rgb
 from noise2noise.metrics import METRICS
 from noise2noise.networks import PRETRAINED, Trained, find_models
+from noise2noise.picture import SUFFIXES
 from noise2noise.restore import restore_file
 from noise2noise.targets import files_to_restore
 from noise2noise.tiles import Ensemble, FewSizes
@@ -329,7 +330,8 @@ def parse_arguments() -> argparse.Namespace:
     if args.filter and args.filter not in kinds:
         kind, _, rest = args.filter.partition("-")  # a network's whole name
         if kind not in kinds or not rest or args.dataset:
-            if Path(args.filter).exists():
+            suffix = Path(args.filter).suffix.lower()
+            if suffix in SUFFIXES or os.path.isdir(args.filter):  # noqa: PTH112, of any length
                 given = shlex.quote(args.filter)
                 parser.error(f"to restore it: python infer.py --restore {given} --output DIR")
             parser.error(f"no filter is called {args.filter}: there are {', '.join(kinds)}")

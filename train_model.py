@@ -442,32 +442,33 @@ def finish(args: argparse.Namespace, model, run: runs.Run, noise_floor, validati
         trained.set_weights(model.get_weights())
         run.finish(trained, what_was_trained(args))
         if args.filter == CAPTURED:
-            with contextlib.suppress(InputError):  # there may be no shipped one
-                print(beside_shipped(trained, validation))
+            print(beside_shipped(trained, validation))
     psnr = run.history[-1].get("val_psnr")
     reached = "" if psnr is None else f"validation PSNR {psnr:.2f} dB, "
     print(f"{reached}the model is {run.folder / runs.MODEL}. See it with: {usage(args, run)}")
 
 
 def beside_shipped(trained, validation) -> str:
-    """Say how near the truth a network comes, and the shipped one for such pictures."""
+    """Say how near the truth a network comes, and the shipped one for such pictures, if any."""
     from infer import load_model
     from noise2noise.metrics import psnr_by_exposures
 
-    networks = networks_to_restore_with(None, None, [PRETRAINED])
+    reached = psnr_by_exposures(trained, validation)
+    said = f"as exposures tell that it has not seen, the network restores to {reached:.2f} dB"
+    try:
+        networks = networks_to_restore_with(None, None, [PRETRAINED])
+    except InputError:
+        return said
     with images.open_file(validation.paths[0]) as file:
         shipped, _ = next(iter(choose_networks(file, networks, by_default=True).values()))
-    reached = psnr_by_exposures(trained, validation)
-    others = psnr_by_exposures(load_model(shipped.path), validation)
-    better = (
-        f": that is better. Take it, train for longer, or --start-from {shipped.path}"
-        if others > reached
-        else ""
-    )
-    return (
-        f"as exposures tell that it has not seen, the network restores to {reached:.2f} dB, "
-        f"{shipped.name}, which infer.py --restore takes unasked, to {others:.2f} dB{better}"
-    )
+    model = load_model(shipped.path)
+    others = psnr_by_exposures(model, validation)
+    said += f", {shipped.name}, which comes with the code, to {others:.2f} dB"
+    if others <= reached:
+        return said
+    further = f", --name ANOTHER --start-from {shlex.quote(str(shipped.path))}"
+    bears = model.output_shape[-1] >= trained.output_shape[-1]
+    return f"{said}: that is better. Take it, or train for longer{further * bears}"
 
 
 def what_was_trained(args: argparse.Namespace) -> dict:

@@ -245,7 +245,7 @@ def join_processes() -> Processes:
     another back end than JAX, and for one that does not train.
     """
     if (name := keras.backend.backend()) in {"numpy", "openvino"}:
-        raise InputError(f"Keras does not train on {name}: leave out KERAS_BACKEND, or take jax")
+        raise InputError(f"Keras does not train on {name}: KERAS_BACKEND=tensorflow or jax")
     names = ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES")
     if not any(int(os.environ.get(name) or 1) > 1 for name in names):
         return Processes()

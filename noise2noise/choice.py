@@ -76,9 +76,10 @@ def say_why(
         way_out = "" if by_default else ": leave out the network's name"
         return f"{kind}, and {trained.name}, trained on colour only, does little to it{way_out}"
     if by_default and trained.name in BY_NOISE.values():
-        own, alike = " of each pixel's own" * independent, " that its colours share" * shared
+        own = " of each pixel's own" * independent
+        alike = " that its colours share" * (shared and not grey)
         if own or alike:
-            kind += f", with noise{own}{'' if grey else alike}"
+            kind += f", with noise{own}{alike}"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
     if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
         return (

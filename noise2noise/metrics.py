@@ -58,8 +58,14 @@ def psnr_by_exposures(model, scenes) -> float:
     """
     errors = []
     for k in range(0, len(scenes), -(-len(scenes) // MEASURED)):
-        first, other = (to_network(middle(scenes[k][i], MIDDLE), scenes.span) for i in (0, 1))
-        restored = restore_image(model, first, keep_means=True)
+        first, other = (middle(scenes[k][i], MIDDLE) for i in (0, 1))
+        channels = first.shape[2]
+        if channels < model.output_shape[-1]:  # grey ones, by a network for colours
+            first = np.repeat(first, 3, axis=2)
+        restored = restore_image(model, first, span=scenes.span, keep_means=True)[..., :channels]
+        first, other, restored = (
+            to_network(image, scenes.span) for image in (first[..., :channels], other, restored)
+        )
         errors.append(np.mean((restored - other) ** 2) - np.mean((first - other) ** 2) / 2)
     error = float(np.mean(errors))
     return -10 * np.log10(error) if error > 0 else np.inf

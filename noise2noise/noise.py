@@ -14,7 +14,7 @@ PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
 MOST_FLAT = 0.05  # the share that may be taken: more are not flat
 MOST_AT_AN_END = 0.6  # of a patch's values: more are cut off, or of a flat area without noise
-VERY_WEAK = 2 / 255  # as the next, of the flattest parts alone, by any choice of these
+VERY_WEAK = 2 / 255  # as the next, of the flattest parts alone, by each choice of these
 WEAK = 3 / 255  # standard deviation of noise, of the range, below which details look like it
 BLOCK = 64  # pixels on a side of the parts that patterns are looked for in
 LONGEST = 8  # pixels after which they repeat
@@ -105,7 +105,7 @@ def color_correlation(
             found.append((np.nan, np.nan))
             continue
         common = [(a[flattest] * b[flattest]).sum(axis=1).mean() for flattest in chosen]
-        each = np.array(common) / np.sqrt(np.prod(strengths, axis=1))
+        each = np.array(common) / np.sqrt(np.prod(strengths, axis=1, dtype=np.float64))
         found.append((each.min(), each.max()))
     least, most = np.transpose(found)
     return least, most

@@ -65,7 +65,9 @@ def kept(earlier: dict | None, asked: dict, folder: Path) -> dict | None:
     settings, trained = earlier["settings"], runs.was_trained(folder)
     if settings.get("minutes") == asked["minutes"]:
         same = all(settings.get(key) == asked[key] for key in asked.keys() - set(PLANNED))
-        return {key: settings[key] for key in PLANNED} if same or trained else None
+        # `Run` refuses a run of an older version, which lacks some.
+        planned = {key: settings[key] for key in PLANNED if key in settings}
+        return planned if same or trained else None
     if trained:
         begun = settings.get("minutes")
         begun = f"with --minutes {begun:g}" if begun else "without --minutes"
@@ -92,7 +94,7 @@ def by_timing(
     minutes, started : float
         How long all may take, and since when, by `time.monotonic`.
     batch : int
-        Crops a step, or twice, four times as many where there is the time for that.
+        Crops a step, or as many times more as `more_crops` says.
     prepare : callable
         Returns, for so many crops a step, the compiled model, batches to train on, the same with
         large crops (None: without), batches to validate with, and a list of callbacks that do

@@ -455,13 +455,12 @@ def training_exposures(path: Path, size: int, span: Range | None = None) -> tupl
     return parts
 
 
-def _dim_hint(training: Scenes, some: Sequence[int], span: Range | None) -> str:
+def _dim_hint(training: Scenes, some: Sequence[int], span: Range | None, dtype: np.dtype) -> str:
     """Return what to say where some deep exposures use little of the range that others need."""
-    images = [training._cached[n] for n in some]
-    if images[0].dtype == np.uint8 or not (span or images[0].dtype.kind == "u"):
+    if dtype == np.uint8 or not (span or dtype.kind == "u"):
         return ""
-    whole = np.ptp(span) if span else np.iinfo(images[0].dtype).max
-    used = [ranges.width([image]) / whole for image in images]
+    whole = np.ptp(span) if span else np.iinfo(dtype).max
+    used = [ranges.width([training._cached[n]]) / whole for n in some]
     if not (dim := sum(share < DIM for share in used)):
         return ""
     least = int(np.argmin(used))
@@ -492,7 +491,8 @@ def _seen_alike(
     if not span:
         span = ranges.measure(training._cached[n] for n in some)
         training.hint = ranges.wide_hint(training._cached[n] for n in some)
-        training.hint = training.hint or _dim_hint(training, some, span)
+        (dtype,) = dtypes
+        training.hint = training.hint or _dim_hint(training, some, span, dtype)
     elif not ranges.fits((training._cached[n] for n in some), span):
         raise InputError(
             f"the values of {training._exposures[0]} and others are not like those of "
