@@ -17,7 +17,7 @@ from noise2noise.noise import (
     color_correlation,
     noise_correlation,
 )
-from noise2noise.picture import LOSSY_FORMATS, PictureFile
+from noise2noise.picture import PictureFile
 
 # For people's pictures, by whether they are grey, and whether each pixel's noise is its own.
 BY_NOISE = {
@@ -64,9 +64,14 @@ def networks_to_restore_with(
 
 
 def say_why(
-    trained: Trained, grey: bool, independent: bool, shared: bool, format: str, by_default: bool
+    trained: Trained,
+    file: PictureFile,
+    grey: bool,
+    independent: bool,
+    shared: bool,
+    by_default: bool,
 ) -> str:
-    """Return what a user should know of a network for a picture: "" where that is nothing.
+    """Return what a user should know of a network for a file: "" where that is nothing.
 
     `independent`: each pixel's noise is its own, for all that is known; `shared`: its colours
     share it. `by_default`: no network was named.
@@ -81,10 +86,11 @@ def say_why(
         if own or alike:
             kind += f", with noise{own}{alike}"
         return f"{kind}, and no network is named: {trained.name} restores it and others like it"
-    if format in LOSSY_FORMATS and trained.filter and trained.filter.independent:
+    if file.lossy and trained.filter and trained.filter.independent:
         return (
-            f"is {format}, whose noise is not independent from pixel to pixel, as it was where "
-            f"{trained.name} was trained: leave out the network's name for such pictures"
+            f"is compressed with losses ({file.format}), which leave no noise independent from "
+            f"pixel to pixel, as it was where {trained.name} was trained: leave out the network's "
+            "name for such pictures"
         )
     return ""
 
@@ -108,7 +114,7 @@ def choose_networks(
     chosen = {}
     for channels, is_grey in grey.items():
         trained = networks[is_grey or shared, independent]
-        why = say_why(trained, is_grey, independent, shared, file.format, by_default)
+        why = say_why(trained, file, is_grey, independent, shared, by_default)
         chosen[channels] = trained, why
     return chosen
 
@@ -121,8 +127,7 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
     pixel's own. So is, for all that is known, what shows no noise: the sensor's networks change it
     least. What is too small to measure is taken for a camera's, and what is compressed with losses.
     """
-    lossy = file.format in LOSSY_FORMATS
-    independent = not lossy
+    independent = not file.lossy
     most = np.nan  # of the correlations of neighbours, in parts of the limit
     shared, everywhere = np.nan, np.nan  # of the pages' correlations of colours: of two, of all
     for n in sorted({0, file.pages // 2, file.pages - 1}):
@@ -139,7 +144,7 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             alike, at_most = color_correlation(values, unit, missing)
             shared = np.fmin(shared, np.fmax.reduce(alike))
             everywhere = np.fmin(everywhere, at_most.min())
-            wholly = at_most > WHOLLY_SHARED[lossy]
+            wholly = at_most > WHOLLY_SHARED[file.lossy]
             if wholly.all():
                 limit = SENSORS_CORRELATION[True]
             with np.errstate(invalid="ignore"):  # infinite ones, which are missing
@@ -150,5 +155,6 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
             independent = False
         if independent and not counted:
             most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
-    independent = independent and not most > 1
-    return independent, bool(shared > SHARED if independent else everywhere > WHOLLY_SHARED[lossy])
+    if independent and not most > 1:
+        return True, bool(shared > SHARED)
+    return False, bool(everywhere > WHOLLY_SHARED[file.lossy])

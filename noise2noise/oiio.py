@@ -11,6 +11,7 @@ from noise2noise.errors import InputError, quiet_stderr
 from noise2noise.picture import PictureFile, decoding
 from noise2noise.pillow import PillowFile
 
+LOSSY = "dwa", "b44"  # OpenEXR's compressions that smear noise
 KEPT_PNG_CHUNKS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 KEPT_PNG_CHUNKS += (b"cICP", b"mDCV", b"cLLI")  # colours of HDR
 
@@ -58,6 +59,7 @@ class Float(PictureFile):
             self._file = _open_input(path)
             self._spec = self._file.spec()
             self.format = self._file.format_name().upper()
+            self.lossy = self._spec.get_string_attribute("compression").startswith(LOSSY)
             if self._spec.deep or self._file.seek_subimage(1, 0):
                 raise InputError(f"{path} has several parts or depths: save one flat picture of it")
             if "uint" in map(str, self._spec.channelformats):

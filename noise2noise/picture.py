@@ -38,9 +38,6 @@ DECODE_ERRORS = (
 )
 
 
-LOSSY_FORMATS = "JPEG", "HEIF", "AVIF"  # whose compression makes pixels share noise
-
-
 @dataclass(frozen=True)
 class Picture:
     """A picture as it is stored: not turned, nothing converted but palettes.
@@ -121,6 +118,7 @@ class PictureFile:
     """
 
     format: str  # in Pillow's and OpenImageIO's words
+    lossy = False  # compressed with losses, which make pixels share noise
     nodata: float | None = None  # the value that stands for none, where the file names one
     pages = 1  # pictures
     deep = True  # they may have more than 8 bits

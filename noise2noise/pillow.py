@@ -23,6 +23,7 @@ ANEW_TIFF_TAGS |= {320, *range(332, 338)}  # the palette and the inks, of what b
 ICC_PROFILE = 34675
 PILLOW_TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 QUALITY = 95  # of JPEG, WebP, AVIF and HEIC
+LOSSY_FORMATS = "JPEG", "HEIF", "AVIF"  # for all that is known
 MOST_EXIF = 65533  # bytes that one segment of a JPEG holds
 XMP_TELLS_OF = {  # what follows a JPEG's picture, or is in segments of its own
     rb"(MotionPhoto|MicroVideo)(=[\"']|>)1": "a motion photo's video",
@@ -89,6 +90,9 @@ class PillowFile(PictureFile):
         self._image = open_picture(path)
         # MPO is JPEG with more behind it: a preview or a depth map.
         self.format = "JPEG" if self._image.format == "MPO" else self._image.format
+        in_tiff = self.format == "TIFF" and self._image.info.get("compression") == "jpeg"
+        in_webp = self.format == "WEBP" and not _is_lossless_webp(path)
+        self.lossy = self.format in LOSSY_FORMATS or in_tiff or in_webp
 
     def close(self) -> None:
         self._image.close()
@@ -155,8 +159,7 @@ class PillowFile(PictureFile):
         elif self.format == "TIFF":
             self._add_tiff_options(options)
         elif self.format == "WEBP":
-            pixel_chunk = re.search(rb"VP8[ L]", self.path.read_bytes())  # VP8L: lossless
-            options["lossless"] = pixel_chunk[0] == b"VP8L"
+            options["lossless"] = not self.lossy
             options["exact"] = True  # colours where alpha is 0
         elif self.format == "AVIF":
             depth, sampling = _avif_kind(self.path)
@@ -222,6 +225,12 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
         raise ValueError(f"{image.format} of this depth is not supported: save it as 16-bit PNG")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    """Whether a WebP's pixels are kept as they were, by what their chunk is called."""
+    pixels = re.search(rb"VP8[ L]", path.read_bytes())
+    return pixels is not None and pixels[0] == b"VP8L"
 
 
 def _avif_kind(path: Path) -> tuple[int, str]:

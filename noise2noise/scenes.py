@@ -17,7 +17,7 @@ from noise2noise.cache import Cache, window
 from noise2noise.datasets import VALIDATION_EVERY, split
 from noise2noise.errors import InputError, reading
 from noise2noise.images import find_pictures, open_file
-from noise2noise.picture import LOSSY_FORMATS, SUFFIXES, PictureFile, is_grey
+from noise2noise.picture import SUFFIXES, PictureFile, is_grey
 from noise2noise.ranges import Range
 
 DIM = 0.1  # of the range, less than which an exposure uses hardly any
@@ -76,7 +76,7 @@ def find_exposures(*paths: Path, one_scene: bool = True) -> tuple[Exposure, ...]
 def notes_on(file: PictureFile, one_scene: bool) -> list[str]:
     """Say how a file of exposures is taken that may be meant otherwise."""
     notes = list(file.lost)
-    if file.format in LOSSY_FORMATS:
+    if file.lossy:
         notes.append(
             "compressed with losses, which smear the noise over blocks of pixels, so that it is "
             "not independent; raw files saved as 16-bit TIFF or PNG restore better"

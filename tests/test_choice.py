@@ -269,7 +269,7 @@ def test_each_picture_gets_the_network_for_its_colours_and_noise(tmp_path):
     assert "with camera-bsds300 and camera-bsds300-grey," in restore("camera")
     said = restore("sensor")
     assert "with sensor-bsds300 and sensor-bsds300-grey," in said
-    assert "is JPEG, whose noise is not independent" in said
+    assert "is compressed with losses (JPEG)" in said
     (folder / "sensor-bsds300.keras").unlink()
     (folder / "camera-bsds300-grey.keras").unlink()
     said = restore()

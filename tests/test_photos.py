@@ -11,6 +11,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import OpenImageIO as oiio
 import pytest
 import tensorflow as tf
 import tifffile
@@ -689,7 +690,38 @@ def test_a_jpeg_for_a_network_of_white_noise_gets_a_word(camera_networks, tmp_pa
     KINDS["turned1.jpg"][0](tmp_path / "a.jpg")
     command = ("infer.py", "gaussian", "--models", camera_networks, "--restore", tmp_path / "a.jpg")
     done = call_script(*command, "--output", tmp_path / "out")
-    assert "a.jpg is JPEG, whose noise is not independent" in done.stdout
+    assert "a.jpg is compressed with losses (JPEG)" in done.stdout
+
+
+def test_what_is_compressed_with_losses_is_told_whatever_it_is_in(tmp_path):
+    pixels = dead_leaves(np.random.default_rng(0), 64)
+    half = np.float16(pixels / 255)
+    image, made = Image.fromarray(pixels), {}
+    for name, options in {
+        "a.jpg": {},
+        "a.avif": {},
+        "lossy.webp": {},
+        "pillow.tif": {"compression": "jpeg"},
+        "whole.webp": {"lossless": True},
+        "whole.tif": {"compression": "tiff_lzw"},
+        "whole.png": {},
+    }.items():
+        image.save(tmp_path / name, **options)
+        made[tmp_path / name] = not name.startswith("whole")
+    for name, kind in {"jpeg": "jpeg", "aperio": "aperio_jp2000_rgb", "whole": "deflate"}.items():
+        path = tmp_path / f"grey-{name}.tif"
+        tifffile.imwrite(path, pixels[..., 0], compression=kind)
+        made[path] = name != "whole"
+    for kind in ("zip", "dwaa", "b44"):
+        spec = oiio.ImageSpec(64, 64, 3, oiio.HALF)
+        spec.attribute("compression", kind)
+        file = oiio.ImageOutput.create("openexr")
+        path = tmp_path / f"{kind}.exr"
+        assert file.open(str(path), spec) and file.write_image(half) and file.close()
+        made[path] = kind != "zip"
+    for path, lossy in made.items():
+        with images.open_file(path) as file:
+            assert file.lossy == lossy, path
 
 
 def test_the_output_may_be_the_folder_above_and_hidden_files_are_left(camera_networks, tmp_path):
