@@ -23,6 +23,7 @@ from noise2noise.noise import (
     noise_correlation,
     noise_variance,
     periodicity,
+    shared_lines,
     shared_noise,
 )
 from noise2noise.ranges import Range, to_network, words
@@ -44,6 +45,8 @@ CORRELATION_PICTURES = 16
 MAX_PERIODICITY = 0.1  # from which exposures have a raw file's mosaic; photographs have none
 MENTIONED = 0.005  # share of an exposure's values that are none from which it is said
 MAX_SHARED = 0.3  # correlation of two exposures' noise from which it is warned of
+MAX_LINES = 0.05  # share of noise that whole rows or columns have, from which it is warned of
+LINES = "noise of whole rows or columns, as of a sensor (or show fine lines from side to side)"
 
 
 def open_exposures(
@@ -88,6 +91,7 @@ class Found:
     left: float | None  # pixels of it that alignment leaves, None where there was none
     moved: bool  # parts, or it turns
     shared: float  # the largest correlation of two exposures' noise
+    lines: float  # the largest share of two exposures' noise that rows or columns have in both
     clipped: float  # the largest share of an exposure's values at an end
     mixed: bool  # a mosaic's colours, by the alignment
 
@@ -99,7 +103,7 @@ def align_exposures(scenes: Scenes, purpose: str = "training") -> float:
     noise of pixels side by side dependent. Prints a line per scene (of many scenes, the first few):
     the largest relative difference in brightness, and the largest shift against the first
     exposure and what is left of it, with a warning for every scene past `MAX_BRIGHTNESS`,
-    `MAX_MOVED`, `MAX_SHARED` or `MAX_CLIPPED`.
+    `MAX_MOVED`, `MAX_SHARED`, `MAX_LINES` or `MAX_CLIPPED`.
 
     Parameters
     ----------
@@ -122,6 +126,8 @@ def align_exposures(scenes: Scenes, purpose: str = "training") -> float:
     for number, scene in enumerate(scenes.scenes):
         found = _align(scenes, number)
         floors.append(found.floor)
+        left = found.farthest if found.left is None else found.left
+        scenes.apart = float(np.fmax(scenes.apart, left))
         if number == PRINTED:
             print(f"... and {len(scenes) - number} more scenes, of which only warnings are printed")
         if number < PRINTED:
@@ -146,13 +152,13 @@ def _align(scenes: Scenes, number: int) -> Found:
     partners = [max(0, i - 1) if scenes.neighbours else 0 for i in range(count)]
     shifts, farthest = _shifts(scenes, number, partners)
     whole, left = np.rint(shifts).astype(int), None
-    mixed = (whole % 2).any() and _alternation(scenes[number][0]) > MAX_PERIODICITY
+    mosaic = _alternation(scenes[number][0]) > MAX_PERIODICITY
     if whole.any():
         scenes.align(number, whole)
         left = float(np.hypot(*np.ptp(shifts - whole, axis=0)))
     exposures = scenes[number]
     clipped = max(_clipped(exposure) for exposure in exposures)
-    brightness, shared, moved, noise = 0.0, 0.0, False, []
+    brightness, shared, lines, moved, noise = 0.0, 0.0, 0.0, False, []
     step = -(-(count - 1) // COMPARED)
     for i in range(1, count):
         first, other = (to_network(exposures[k], scenes.span) for k in (partners[i], i))
@@ -168,6 +174,7 @@ def _align(scenes: Scenes, number: int) -> Found:
         if i % step == 0:
             moved = moved or _moves_inside(first, other)
             shared = np.fmax(shared, shared_noise(first, other))
+            lines = lines if mosaic else max(lines, shared_lines(first, other))
         noise.append(float(np.mean((first - other) ** 2)) / 2)
     return Found(
         floor=float(np.mean(noise)),
@@ -176,8 +183,9 @@ def _align(scenes: Scenes, number: int) -> Found:
         left=left,
         moved=moved,
         shared=shared,
+        lines=lines,
         clipped=clipped,
-        mixed=mixed,
+        mixed=mosaic and (whole % 2).any(),
     )
 
 
@@ -199,6 +207,11 @@ def _warn(name: str, found: Found, way_out: str) -> None:
             "as two files of one shot do, a mean and what it was made of, or all by a "
             "sensor's fixed pattern: the network will keep it. (Where there is little noise, "
             "fine details may look so)"
+        )
+    if found.lines > MAX_LINES:
+        print(
+            f"warning: exposures of {name} share {LINES}: the network will keep it. Take the "
+            "pattern off, as a mean of exposures without light shows it, not the black level"
         )
     if found.mixed:
         print(
@@ -254,16 +267,22 @@ def check_independence(scenes: Scenes) -> None:
     It is not in photos from a camera, which were demosaiced, nor in most JPEG files: a pixel then
     tells of its neighbour's noise, and the network learns to keep what it can tell.
     """
-    measured, clipped, mosaics = [], (0.0, ""), []
+    measured, clipped, mosaics, lines = [], (0.0, ""), [], []
     for k in range(0, len(scenes), -(-len(scenes) // CORRELATION_PICTURES)):
         (image,) = scenes[k]
         clipped = max(clipped, (_clipped(image), scenes.scenes[k].name))
         measured.append(noise_correlation(*scenes.decoded(k)))
         mosaics.append(_alternation(image))
+        lines.append(shared_lines(image, image))
     if np.median(mosaics) > MAX_PERIODICITY:
         print(
             "warning: values alternate from pixel to pixel, as in the mosaic of a raw file: "
             "demosaic it, or write its four colours, every second pixel, as pictures of their own"
+        )
+    elif np.median(lines) > MAX_LINES:
+        print(
+            f"warning: the pictures hold {LINES}: neighbouring pixels share it, and the network "
+            "will keep it"
         )
     _warn_of_clipping(clipped[1], clipped[0])
     measured = [value for value in measured if value == value]

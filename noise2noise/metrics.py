@@ -40,33 +40,37 @@ def ssim(image: np.ndarray, original: np.ndarray) -> float:
 def psnr_by_exposures(model, scenes) -> float:
     """Return the PSNR in dB of what a network makes of exposures, without a clean picture.
 
-    The first exposure of a scene is restored and compared with the second, whose noise is
-    independent of it: their mean squared difference is that from the truth and the variance of
-    the second's noise, half the mean squared difference of the two, which is taken off. That is
-    measured in the middle of a few scenes.
+    Two exposures of a scene are restored, and each is compared with the other as it is, whose noise
+    is independent of it: their mean squared difference is that from the truth and the variance of
+    that noise. Both noises' variances together are the mean squared difference of the two
+    exposures, which is taken off: however strong each is, the mean of both errors is left. That is
+    measured in the middle of a few scenes. What shifts the two against each other counts as error.
 
     Parameters
     ----------
     model : as for `tiles.restore_image`
     scenes : scenes.Scenes
-        Of two exposures each, or more.
+        Of two exposures each, or more: the first two count.
 
     Returns
     -------
     float
-        Of the range that the network takes for 0 to 1; infinite where no error is left.
+        Of the range that the network takes for 0 to 1; infinite where no error can be told.
     """
     errors = []
     for k in range(0, len(scenes), -(-len(scenes) // MEASURED)):
-        first, other = (middle(scenes[k][i], MIDDLE) for i in (0, 1))
-        channels = first.shape[2]
-        if channels < model.output_shape[-1]:  # grey ones, by a network for colours
-            first = np.repeat(first, 3, axis=2)
-        restored = restore_image(model, first, span=scenes.span, keep_means=True)[..., :channels]
-        first, other, restored = (
-            to_network(image, scenes.span) for image in (first[..., :channels], other, restored)
-        )
-        errors.append(np.mean((restored - other) ** 2) - np.mean((first - other) ** 2) / 2)
+        pair = [middle(scenes[k][i], MIDDLE) for i in (0, 1)]
+        restored = []
+        for image in pair:
+            channels = image.shape[2]
+            if channels < model.output_shape[-1]:  # grey ones, by a network for colours
+                image = np.repeat(image, 3, axis=2)
+            image = restore_image(model, image, span=scenes.span, keep_means=True)
+            restored.append(to_network(image[..., :channels], scenes.span))
+        first, other = (to_network(image, scenes.span) for image in pair)
+        apart = (restored[0] - other, restored[1] - first, first - other)
+        squares = [np.mean(difference**2, dtype=np.float64) for difference in apart]
+        errors.append((squares[0] + squares[1] - squares[2]) / 2)
     error = float(np.mean(errors))
     return -10 * np.log10(error) if error > 0 else np.inf
 

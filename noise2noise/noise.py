@@ -23,6 +23,7 @@ COUNTED = 30  # patches that tell of counts, at least
 FEW_COUNTS = 2  # on average, in a tenth of them: or there were no pixels without any
 # Variance over mean of counts, quartiles: 1 but for details, and for chance in so few pixels.
 DISPERSION = (0.6, 1), (0.8, 1.25), (1, 1.6)
+ALIKE_HALVES = 0.5  # correlation of two halves' columns, from which it is noise of whole ones
 MAX_CORRELATION = 0.15  # `noise_correlation` of noise that is independent
 
 
@@ -223,6 +224,48 @@ def shared_noise(first: np.ndarray, other: np.ndarray) -> float:
     of_first, of_other, common = powers[:, flattest].mean(axis=1)
     weak = min(of_first, of_other) / 4 < WEAK**2
     return np.nan if weak else float(common / np.sqrt(of_first * of_other))
+
+
+def shared_lines(first: np.ndarray, other: np.ndarray) -> float:
+    """Return the share of two exposures' noise that whole rows, or columns, have in both.
+
+    A sensor's columns have the same from top to bottom: the medians of their upper halves in one
+    exposure are compared with those of their lower halves in the other (rows: left and right), each
+    less the columns beside it. What a picture shows is seldom the same in both halves: of 74 of
+    Kodak's and BSDS300's pictures, with white noise of sigma 3 to 25, they have a correlation of
+    0.30 at most, where columns share noise a third as strong as each pixel's own, of sigma 10 or
+    more, 0.66 and more.
+
+    Parameters
+    ----------
+    first, other : (height, width, channels)
+        Aligned exposures; or one, for what it has itself.
+
+    Returns
+    -------
+    float
+        From 0 to 1, in terms of variance; details count as noise. 0 below that correlation.
+    """
+    images = [image[:MIDDLE, :MIDDLE].mean(2, dtype=np.float64) for image in (first, other)]
+    own = min(noise_variance(image) for image in images)
+    most = 0.0
+    for a, b in (images, [image.T for image in images]):
+        half = len(a) // 2
+        if not half or a.shape[1] < 3:
+            continue
+        upper, lower = _profile(a[:half]), _profile(b[half:])
+        common, both = np.mean(upper * lower), np.sqrt(np.mean(upper**2) * np.mean(lower**2))
+        if both and common > ALIKE_HALVES * both:
+            variance = common / 1.5  # of a column's own: the mean of two is taken off it
+            most = max(most, float(variance / (variance + own)))
+    return most
+
+
+def _profile(image: np.ndarray) -> np.ndarray:
+    """Return the median of each column less those beside it; few that stand out count less."""
+    found = np.median(image[:, 1:-1] - (image[:, :-2] + image[:, 2:]) / 2, axis=0)
+    most = 4.5 * np.median(np.abs(found))  # three standard deviations
+    return found.clip(-most, most)
 
 
 def periodicity(image: np.ndarray, longest: int = LONGEST) -> float:

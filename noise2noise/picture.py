@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from noise2noise import ranges
 from noise2noise.errors import InputError
 
 MAX_PIXELS = 178_956_970  # of a page: Pillow's limit, so that a damaged header is no order of GBs
@@ -44,7 +45,8 @@ class Picture:
 
     `pixels` is (height, width, channels), of any real type. Its first `colors` channels are
     restored: 3 are red, green and blue, other numbers are grey ones, each alone. What comes
-    behind them stays, and so does the value `nodata`, which stands for none. `alpha` says whether
+    behind them stays, and so does the value `nodata`, which stands for none: the file says so, or
+    it looks like that (`ranges.mask_value`). `alpha` says whether
     the last one is transparency.
     """
 
@@ -160,7 +162,8 @@ class PictureFile:
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         colors = self.colors(n)
         alpha = self._has_alpha(n) and pixels.shape[2] == colors + 1
-        return Picture(self.path, pixels, colors, self.nodata, alpha)
+        none = ranges.mask_value(pixels[..., :colors]) if self.nodata is None else self.nodata
+        return Picture(self.path, pixels, colors, none, alpha)
 
     def _has_alpha(self, n: int) -> bool:
         """Whether what comes behind a page's colours is transparency."""

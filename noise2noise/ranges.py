@@ -21,6 +21,8 @@ LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise wi
 SHOWN = -0.2, 1.15  # what a network is shown of that: what is beyond, it adds to its output
 HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
 WIDE = 0.1  # share of a measured range
+MASKED = 0.01  # share of an image from which on one value may be a mask's
+GAP = 0.02, 16  # what parts it from the others: this share of their range, and so many of them
 MIRRORED = 4  # times at most, that what is filled in fills in what is beyond
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
 
@@ -97,6 +99,36 @@ def _fillers(values: np.ndarray) -> list[float]:
                 found.append(sign * end)
                 values = sign * others
     return found
+
+
+def mask_value(image: np.ndarray) -> float | None:
+    """Return the value that stands for none in areas of an image, as far as that can be told.
+
+    As 0 does in depth maps and in pictures that were cut out: noise would not leave it what it is,
+    nor other values so far from it. None of 8 bits, where it is black; and where what it parts are
+    single pixels, as photons are.
+    """
+    from scipy.ndimage import binary_opening
+
+    if image.dtype == np.uint8:
+        return None
+    some = sample(image)
+    values = some[~unseen(some)].astype(np.float64)
+    for sign in (1, -1):
+        signed = sign * values
+        end = signed.min(initial=np.inf)
+        others = signed[signed > end]
+        if not others.size or signed.size - others.size < MASKED * signed.size:
+            continue
+        width, gap = np.ptp(np.percentile(others, PERCENTILES)), others.min() - end
+        near = others[others <= others.min() + gap]
+        if gap < GAP[0] * width or len(np.unique(near)) < GAP[1]:
+            continue
+        masked = (image == image.dtype.type(sign * end)).all(axis=2)
+        areas = [binary_opening(part, np.ones((2, 2))).sum() for part in (masked, ~masked)]
+        if areas[0] > masked.sum() / 2 and areas[1] > (~masked).sum() / 2:
+            return sign * end
+    return None
 
 
 def sample(image: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def restore_file(
 class Seen:
     """What was seen of a file while it was restored."""
 
-    missing: int = 0  # values that are no numbers
+    missing: int = 0  # values that are no numbers, or stand for none
     outside: int = 0  # others, far outside of the range
     beyond: bool = False  # channels behind the colours that are no alpha
     pattern: bool = False  # what was taken away of the first page was one
@@ -117,7 +117,7 @@ def _notes(file: PictureFile, seen: Seen) -> list[str]:
     """Return what a user should know of a file that was restored."""
     notes = []
     if seen.missing:
-        notes.append(f"what is no number stays ({seen.missing} values)")
+        notes.append(f"what is no number, or stands for none, stays ({seen.missing} values)")
     if seen.outside:
         notes.append(
             f"{seen.outside} values far outside of the range stay as they are: hot pixels, "
@@ -208,7 +208,7 @@ def parts(picture: Picture, span: Range | str | None) -> Parts:
 
 
 def count_unseen(found: Parts) -> tuple[int, int]:
-    """Return how many values are no numbers, and how many others lie far outside of their range."""
+    """Return how many values are none, and how many others lie far outside of their range."""
     missing, outside = 0, 0
     for part, span in found:
         hidden = part.hidden

@@ -269,6 +269,7 @@ class Scenes:
         self.colors = set()  # channels that are restored: 3 of RGB, 1 of grey pictures
         self.notes: dict[str, list[Path]] = {}  # what a user should know, and of which files
         self.most_missing = 0.0, ""  # the largest share of values that are none, and where
+        self.apart = 0.0  # pixels that exposures lie apart at most, once aligned
         self.smallest = np.inf  # pixels on the shortest side of what is taken of any exposure
         # What `_seen_alike` sets, for training and validation.
         self.grey = False  # images have one channel
@@ -375,7 +376,7 @@ class Scenes:
             gone = ranges.unseen(image, None, file.nodata).mean()
             if gone > MAX_MISSING:
                 raise InputError(f"{exposure} holds {gone:.0%} no numbers: remove it")
-            missing = ranges.missing(image, file.nodata)
+            missing = ranges.missing(image, picture.nodata)
             if picture.hidden is not None:
                 missing |= picture.hidden[..., None]
             share = float(missing.mean())

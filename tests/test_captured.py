@@ -354,6 +354,22 @@ def test_noise_that_exposures_share_is_warned_of(tmp_path, capsys):
     assert "exposures of half share noise" in warning
 
 
+def test_a_pattern_of_columns_that_exposures_share_is_warned_of(tmp_path, capsys):
+    """Neighbouring pixels' differences don't show it, for it is in both."""
+    rng = np.random.default_rng(0)
+    clean = astronaut().mean(axis=2) / 255
+    columns, rows = rng.normal(0, 0.03, (1, 512)), rng.normal(0, 0.03, (512, 1))
+    for name, pattern in {"none": 0, "columns": columns, "rows": rows, "new": None}.items():
+        (tmp_path / name).mkdir()
+        for k in range(2):
+            own = rng.normal(0, 0.03, (1, 512)) if pattern is None else pattern
+            image = 0.2 + clean / 2 + own + rng.normal(0, 0.06, clean.shape)
+            tifffile.imwrite(tmp_path / name / f"{k}.tif", np.uint16(image.clip(0, 1) * 65535))
+    align_exposures(Scenes(find_scenes(tmp_path)))
+    said = [line for line in capsys.readouterr().out.splitlines() if "rows or columns" in line]
+    assert [line.split()[3] for line in said] == ["columns", "rows"]
+
+
 def test_channels_are_no_exposures(tmp_path):
     pages = np.random.default_rng(0).integers(0, 4000, (6, 2, 64, 64)).astype(np.uint16)
     for name, options in (("a.tif", {"imagej": True}), ("b.ome.tif", {"ome": True})):

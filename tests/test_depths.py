@@ -17,7 +17,7 @@ import tifffile
 from conftest import REPOSITORY, call_script, write_like, write_png16
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import Progress
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 import infer
 from noise2noise import camera, images, ranges
@@ -450,7 +450,9 @@ def test_all_channels_of_a_stack_and_any_page_with_numbers_count(project, tmp_pa
     after = tifffile.imread(tmp_path / "out/mostly.tif")
     assert np.abs(after[20] - parts[20]).max() < 0.2
     assert np.isnan(after[12]).all()
-    assert f"esri.tif: what is no number stays ({9 * 64} values)" in done.stdout
+    assert (
+        f"esri.tif: what is no number, or stands for none, stays ({9 * 64} values)" in done.stdout
+    )
     after = tifffile.imread(tmp_path / "out/esri.tif")
     assert (after[:9] == esri[:9]).all()
     assert np.abs(after[9:] - esri[9:]).max() < 0.2
@@ -660,7 +662,7 @@ def test_odd_files_end_in_a_result_or_in_one_line_that_names_them(project, tmp_p
     }
     assert "extensions.fits: the first of its 2 images is taken" in done.stdout
     assert np.isnan(read["nan.tif"]).all()
-    assert "nan.tif: what is no number stays (1600 values)" in done.stdout
+    assert "nan.tif: what is no number, or stands for none, stays (1600 values)" in done.stdout
     assert np.isfinite(read["wild.tif"]).all()
     assert np.abs(read["wild.tif"]).max() < 2e30
     np.testing.assert_allclose(read["flat.tif"], 7, rtol=0.01)
@@ -962,6 +964,41 @@ def test_a_value_that_stands_for_none_though_no_tag_says_so_is_no_end_of_the_ran
     for rate in (0.1, 0.03, 0.01, 0.003):
         for _ in range(20):
             assert not ranges.missing(rng.poisson(rate, (256, 256, 1)).astype("u2")).any()
+
+
+@pytest.mark.parametrize("kind", ["u2", "i4", "f4"])
+def test_zero_stands_for_none_where_it_fills_areas_far_from_other_values(project, tmp_path, kind):
+    """As in depth maps, and what was cut out; not where nothing came, or it is the darkest."""
+    rng = np.random.default_rng(0)
+    light = images.luminance(dead_leaves(rng, size=192)) / 255
+    depth = rng.normal(3000 + 9000 * light, 300).astype(kind)
+    holes = np.hypot(*np.mgrid[-90:102, -80:112])[..., None] < 30
+    for low, none in ((0, True), (depth.max() + 2000, True), (depth.min() - 20, False)):
+        image = np.where(holes, low, depth).astype(kind)
+        assert (ranges.mask_value(image) == low) if none else (ranges.mask_value(image) is None)
+    tifffile.imwrite(tmp_path / "depth.tif", np.where(holes, 0, depth)[..., 0].astype(kind))
+    command = (
+        project / "infer.py",
+        "--restore",
+        tmp_path / "depth.tif",
+        "--output",
+        tmp_path / "out",
+    )
+    done = call_script(*command, "--models", PRETRAINED)
+    assert f"or stands for none, stays ({holes.sum()} values)" in done.stdout
+    after = images.read_picture(tmp_path / "out/depth.tif").pixels
+    assert not after[holes].any()
+    clean = 3000 + 9000 * light
+    near = binary_dilation(holes, np.ones((9, 9, 1))) & ~holes
+    assert np.std((after - clean)[near]) < 0.7 * 300
+    # Photons where few come, what was cut off below them, two values, and noise that ends at 0.
+    photons = rng.poisson(0.7, light.shape)
+    counted = np.where(photons, 40 + rng.gamma(np.maximum(photons, 1), 100), 0)
+    letters = np.where(holes, 0, 60_000)
+    cut_off = np.maximum(0, rng.normal(200 * light, 150))
+    for other in (100 * photons, counted, letters, cut_off):
+        assert ranges.mask_value(other.astype(kind)) is None
+    assert ranges.mask_value(np.where(holes, 0, 100 + depth % 100).astype(np.uint8)) is None
 
 
 def test_values_at_the_ends_of_their_type_are_measured():

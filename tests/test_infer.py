@@ -143,6 +143,18 @@ def test_exposures_tell_how_near_the_truth_a_network_comes():
     told = psnr_by_exposures(model, scenes)
     assert told == pytest.approx(-10 * np.log10(np.mean(errors)), abs=0.1)
     assert 15 < told < 25
+    quiet = Scenes(  # one with a tenth of the noise: the mean of both errors
+        [first, 100 + 200 * (x + rng.normal(0, 0.01, x.shape))]
+        for (first, _), x in zip(scenes, truths, strict=True)
+    )
+    pairs = [
+        restore_image(model, np.float32(image), span=Scenes.span, keep_means=True) / 200 - 0.5 - x
+        for scene, x in zip(quiet[::2], truths[::2], strict=True)
+        for image in scene
+    ]
+    told_of_both = psnr_by_exposures(model, quiet)
+    assert told_of_both == pytest.approx(-10 * np.log10(np.mean(np.square(pairs))), abs=0.1)
+    assert told + 0.5 < told_of_both < 30
     for scene in scenes:
         scene[:] = [exposure[..., :1] for exposure in scene]
     assert psnr_by_exposures(model, scenes) == pytest.approx(told, abs=1)  # grey ones, three times

@@ -196,6 +196,13 @@ def test_noise_that_neighbours_share_is_warned_of_with_the_way_out(clean, name, 
     assert "python infer.py --restore PICTURES --output DIR" in lines[-1]
 
 
+def test_noise_of_whole_columns_is_warned_of(clean, capsys):
+    rng = np.random.default_rng(0)
+    noisy = clean + rng.normal(0, 0.04, clean.shape) + rng.normal(0, 0.03, (1, 384, 1))
+    check_independence(Singles(np.uint8(255 * noisy.clip(0, 1))))
+    assert "warning: the pictures hold noise of whole rows or columns" in capsys.readouterr().out
+
+
 def test_a_raw_file_s_mosaic_is_warned_of(clean, capsys):
     raw = camera.mosaic(clean * (0.5, 1, 0.7), (0, 0))[..., None] * 4000
     raw = np.uint16(raw + 200 + np.random.default_rng(1).normal(scale=60, size=raw.shape))
