@@ -18,7 +18,7 @@ import time
 import zlib
 from pathlib import Path, PurePath
 
-from noise2noise.arguments import Parser
+from noise2noise.arguments import Parser, given_path
 from noise2noise.errors import InputError, reading, run_main, write_failure
 from noise2noise.files import LEFT_SECONDS, make_folder
 
@@ -120,7 +120,10 @@ def download_BSDS300(folder: Path, url: str = URL) -> None:  # noqa: N802, the s
 def main() -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/BSDS300)"
+        "--output-dir",
+        type=given_path,
+        metavar="DIR",
+        help="where to put them (default: data/BSDS300)",
     )
     parser.add_argument(
         "--url", default=URL, metavar="URL", help="the archive's address (%(default)s)"

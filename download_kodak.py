@@ -9,7 +9,7 @@ A picture that is there and right is kept, a damaged one is fetched anew.
 from functools import partial
 from pathlib import Path
 
-from noise2noise.arguments import Parser
+from noise2noise.arguments import Parser, given_path
 from noise2noise.errors import reading, run_main
 from noise2noise.files import make_folder, remove_parts, sha256
 
@@ -71,7 +71,10 @@ def download_kodak(folder: Path, base_url: str = BASE_URL) -> None:
 def main() -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where to put them (default: data/kodak)"
+        "--output-dir",
+        type=given_path,
+        metavar="DIR",
+        help="where to put them (default: data/kodak)",
     )
     parser.add_argument(
         "--base-url",

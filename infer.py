@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from noise2noise import images, metrics, runs
-from noise2noise.arguments import Parser, add_range, check_range, share
+from noise2noise.arguments import Parser, add_range, check_range, given_path, not_empty, share
 from noise2noise.choice import choose_networks, networks_to_restore_with
 from noise2noise.datasets import BSDS300, REAL_NOISE, scored_paths
 from noise2noise.errors import InputError, ModelError, WriteError, reading, report, run_main
@@ -131,6 +131,7 @@ def as_seen(clean: np.ndarray, model) -> np.ndarray:
 def score(models: list[Trained], args: argparse.Namespace) -> None:
     """Score every model on every dataset: a table on screen, scores.csv and scores.md."""
     sets = {dataset: scored_paths(dataset) for dataset in args.score or ("kodak", "bsds300")}
+    make_folder(args.output)
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -189,7 +190,6 @@ def write_tables(rows: list[tuple], each: list[tuple], folder: Path) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
         files[name] = text.getvalue()
-    make_folder(folder)
     for name, text in files.items():
         write_whole(folder / name, text.encode(errors="surrogateescape"))  # names may be no text
     print(f"saved {folder / 'scores.csv'}, scores-each.csv and scores.md")
@@ -276,21 +276,26 @@ def parse_arguments() -> argparse.Namespace:
     kinds = (*FILTERS, *REAL_NOISE)
     add("filter", nargs="?", help=f"models of this filter only: {', '.join(kinds)}")
     add("dataset", nargs="?", help="the model trained on this set (kodak, bsds300-clean, ...)")
-    add("--image", type=Path, metavar="FILE", help="the clean picture to corrupt and restore")
+    add("--image", type=given_path, metavar="FILE", help="the clean picture to corrupt and restore")
     add("--strength", type=float, help="of the noise (default: the filter's test strength)")
     add(
         "--score",
         nargs="*",
+        type=not_empty,
         metavar="DATASET",
         help="PSNR and SSIM over kodak, bsds300 or folders (default: kodak and bsds300)",
     )
     add(
-        "--restore", nargs="+", type=Path, metavar="PATH", help="noisy pictures, or folders of them"
+        "--restore",
+        nargs="+",
+        type=given_path,
+        metavar="PATH",
+        help="noisy pictures, or folders of them",
     )
     add(
         "--models",
         nargs="+",
-        type=Path,
+        type=given_path,
         default=[PRETRAINED, runs.RUNS],
         metavar="DIR",
         help="folders of models, or of train_model.py's runs, or one's (default: pretrained runs)",
@@ -325,7 +330,7 @@ def parse_arguments() -> argparse.Namespace:
         "with --restore: the values that the network takes for 0 and 1 (default: the training's, "
         "or measured, where a picture has more than 8 bits)",
     )
-    add("--output", type=Path, metavar="DIR", help="for what is made (default: runs)")
+    add("--output", type=given_path, metavar="DIR", help="for what is made (default: runs)")
     args = parser.parse_args()
     if args.filter and args.filter not in kinds:
         kind, _, rest = args.filter.partition("-")  # a network's whole name

@@ -31,7 +31,9 @@ from noise2noise.arguments import (
     check_range,
     crop_size,
     existing_file,
+    given_path,
     natural,
+    not_empty,
     plain_name,
     positive,
     share,
@@ -48,7 +50,7 @@ from noise2noise.datasets import (
     fingerprint,
     training_images,
 )
-from noise2noise.errors import InputError, NetworkError, reading, run_main
+from noise2noise.errors import InputError, NetworkError, full_disk, reading, run_main
 from noise2noise.exposures import open_exposures
 from noise2noise.files import sha256
 from noise2noise.filters import FILTERS
@@ -355,7 +357,7 @@ def fit(args: argparse.Namespace, model, batches, validation_batches, watching, 
     from noise2noise.backend import keras, original_errors, stream
 
     small = small_crop_epochs(args)
-    with original_errors(batches, validation_batches):
+    with original_errors(batches, validation_batches), full_disk(run.folder):
         while run.epoch < args.epochs:
             # An epoch that was interrupted is finished first, by a fit of its own.
             batches.first_batch = run.epoch * args.steps + run.step
@@ -511,6 +513,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "dataset",
         nargs="?",
+        type=not_empty,
         default="deadleaves",
         help=f"{', '.join(NAMES)}, or a folder of pictures (%(default)s: generated, no network); "
         "for captured a folder of scenes, each a stack or a sub-folder of exposures, or a/ and b/; "
@@ -617,7 +620,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--output-dir",
-        type=Path,
+        type=given_path,
         default=runs.RUNS,
         metavar="DIR",
         help="where the run's folder goes (default: runs)",

@@ -67,6 +67,16 @@ def crop_size(text: str) -> int:
     return value
 
 
+def not_empty(text: str) -> str:
+    if not text:  # which would be the current folder
+        raise argparse.ArgumentTypeError("a name is empty: is a variable of the shell not set?")
+    return text
+
+
+def given_path(text: str) -> Path:
+    return Path(not_empty(text))
+
+
 def existing_file(text: str) -> Path:
     try:
         if Path(text).is_file():

@@ -1,6 +1,7 @@
 """What every script does with bad input: one line on stderr, exit code 2, no traceback."""
 
 import contextlib
+import errno
 import gc
 import os
 import shutil
@@ -100,6 +101,18 @@ def write_failure(path: Path, error: OSError) -> WriteError:
     free = shutil.disk_usage(folder).free / 1e6
     reason = error.strerror or str(error)
     return WriteError(f"cannot write {path}: {reason} ({free:,.0f} MB free in {folder})")
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Turn what TensorFlow says of a full disk, in an error of its own, into one line."""
+    try:
+        yield
+    except Exception as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if not isinstance(error, InputError) and os.strerror(number) in str(error):
+                raise write_failure(folder, OSError(number, os.strerror(number))) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -160,6 +160,20 @@ def test_exposures_tell_how_near_the_truth_a_network_comes():
     assert psnr_by_exposures(model, scenes) == pytest.approx(told, abs=1)  # grey ones, three times
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("infer.py", "--restore", "", "--output", "out"),
+        ("infer.py", "--restore", "a.png", "--output", ""),
+        ("infer.py", "--score", ""),
+        ("train_model.py", "captured", ""),
+        ("train_model.py", "--output-dir", ""),
+    ],
+)
+def test_a_name_that_is_empty_is_not_the_current_folder(words):
+    assert "a name is empty" in one_error_line(call_script(*words, check=2))
+
+
 def test_a_picture_given_without_an_option_is_restored_with_one(pictures):
     picture = next(pictures.glob("*.png"))
     line = one_error_line(call_script("infer.py", picture, check=2))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, SMALL, call_script, one_error_line, run_script, weights_bytes
 
-from noise2noise.errors import InputError
+from noise2noise.errors import InputError, WriteError, full_disk
 from noise2noise.files import PART
 from noise2noise.runs import (
     CHECKPOINT,
@@ -188,6 +188,14 @@ def test_a_full_disk_is_named_and_the_earlier_checkpoint_goes_on(pictures, run):
     code, output, errors = go_on(pictures, run)
     assert code == EXIT_INTERRUPTED, errors
     assert "going on at epoch" in output
+
+
+def test_what_tensorflow_says_of_a_full_disk_is_one_line_and_a_bug_stays_one(tmp_path):
+    with pytest.raises(WriteError, match=r"cannot write .*No space left on device \(.* MB free"):
+        with full_disk(tmp_path):
+            raise RuntimeError("{{CreateSummaryFileWriter}} events; No space left on device")
+    with pytest.raises(RuntimeError, match="shapes differ"), full_disk(tmp_path):
+        raise RuntimeError("shapes differ")
 
 
 def truncate(path):
