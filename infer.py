@@ -249,7 +249,7 @@ def restore_files(args: argparse.Namespace) -> int:
                 with images.open_file(path) as file:
                     chosen = networks_for(file)
                     figure = figures and figure_path(figures / target.relative_to(args.output))
-                    wanted = args.range, args.amount, figure, args.coarse
+                    wanted = args.range, args.amount, figure, args.coarse, args.linear
                     restore_file(chosen, file, target, progress, *wanted)
             except (WriteError, ModelError):
                 raise
@@ -319,6 +319,12 @@ def parse_arguments() -> argparse.Namespace:
         help="with --restore: take away noise that is coarser than pixels, too, as of scanned film "
         "and enlarged photos, by restoring at half size as well",
     )
+    add(
+        "--linear",
+        action="store_true",
+        help="with --restore: the values are in proportion to light, as in raw files developed "
+        "without a tone curve and in renderings: restore their root",
+    )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add(
         "--compare",
@@ -346,10 +352,11 @@ def parse_arguments() -> argparse.Namespace:
             if not Path(word).exists():
                 parser.error(f"put {word} and what follows it before --{option}")
     check_range(parser, args.range)
-    options = args.compare, args.overwrite, args.range, args.amount < 1, args.coarse
+    options = args.compare, args.overwrite, args.range, args.amount < 1, args.coarse, args.linear
     if not args.restore and any(options):
         parser.error(
-            "--compare, --overwrite, --range, --amount and --coarse are for --restore PICTURES"
+            "--compare, --overwrite, --range, --amount, --coarse and --linear are for --restore "
+            "PICTURES"
         )
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")

@@ -9,6 +9,8 @@ from functools import cache
 
 import numpy as np
 
+from noise2noise.ranges import Light, Range
+
 MIDDLE = 1024  # pixels on a side of the part in the middle that noise is looked at in
 PATCH = 8  # pixels on a side of the parts that noise is measured in
 FLATTEST = 0.005, 40  # the share of them that is taken, and how many at least
@@ -24,6 +26,8 @@ FEW_COUNTS = 2  # on average, in a tenth of them: or there were no pixels withou
 # Variance over mean of counts, quartiles: 1 but for details, and for chance in so few pixels.
 DISPERSION = (0.6, 1), (0.8, 1.25), (1, 1.6)
 ALIKE_HALVES = 0.5  # correlation of two halves' columns, from which it is noise of whole ones
+OFFSETS = 2e-3, 1e3  # of a range of light, the least and the most
+MOST_BINS = 12  # of brightness, in which noise is compared
 MAX_CORRELATION = 0.15  # `noise_correlation` of noise that is independent
 
 
@@ -137,6 +141,65 @@ def are_counts(image: np.ndarray) -> bool:
         return False
     quartiles = np.quantile(dispersion, (0.25, 0.5, 0.75))
     return all(low < q < high for q, (low, high) in zip(quartiles, DISPERSION, strict=True))
+
+
+def measure_light(image: np.ndarray, span: Range, missing: np.ndarray | bool = False) -> Light:
+    """Return a range as one of light (`ranges.Light`), by the noise of an image's values.
+
+    Where that does not grow with light, the offset is large, and the root about a straight line.
+
+    Parameters
+    ----------
+    image, missing : (height, width, channels)
+        As for `noise_correlation`.
+    """
+    seen = (np.asarray(image, np.float64) - span[0]) / (span[1] - span[0])
+    missing = np.broadcast_to(missing, image.shape)
+    means, variances = _patches(seen, missing)
+    a, b = _line(means, variances)
+    light = Light(span, float(np.clip(b / a if a > 0 else np.inf, *OFFSETS)))
+    _, variances = _patches(light.whole_root(seen), missing)
+    flattest = np.sort(variances)[: max(FLATTEST[1], int(FLATTEST[0] * len(variances)))]
+    return Light(span, light.offset, float(flattest.mean()) if len(flattest) else 0.0)
+
+
+def _patches(image: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance, without its surface, of each patch that tells of noise."""
+    means, variances = [], []
+    for k in range(image.shape[2]):
+        noise, _, tells, unit = _noise(image[..., k], missing[..., k])
+        variances.append((noise[tells] ** 2).sum(axis=1) * unit**2 / np.trace(_flatten()))
+        means.append(in_blocks(image[..., k], PATCH).mean(axis=(1, 2))[tells])
+    return np.concatenate(means), np.concatenate(variances)
+
+
+def _line(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """Fit the variance of noise, a mean + b: return (a, b), (0, 1) where too little tells.
+
+    By the flattest tenth of the patches of each brightness, the least of which count most: details
+    add to others.
+    """
+    if len(means) < MOST_BINS:
+        return 0.0, 1.0
+    low, high = np.percentile(means, (1, 99))
+    ends = low + (high - low) * np.linspace(0, 1, MOST_BINS + 1) ** 2
+    x, y = [], []
+    for start, end in itertools.pairwise(ends):
+        inside = (means >= start) & (means < end)
+        if inside.sum() >= FLATTEST[1]:
+            order = np.argsort(variances[inside])[: max(10, inside.sum() // 10)]
+            x.append(means[inside][order].mean())
+            y.append(variances[inside][order].mean())
+    if len(x) < 4 or not min(y) > 0:
+        return 0.0, 1.0
+    x, y = np.array(x), np.array(y)
+    terms, fit, above = np.stack((x, np.ones_like(x)), axis=1), y, 0.0
+    for _ in range(10):
+        weights = 1 / (fit * np.sqrt(1 + (above / 0.3) ** 2))
+        (a, b), *_ = np.linalg.lstsq(terms * weights[:, None], y * weights, rcond=None)
+        fit = np.maximum(a * x + b, 1e-3 * y.min())
+        above = np.maximum(0, np.log(y / fit))
+    return float(a), float(b)
 
 
 @cache

@@ -15,6 +15,46 @@ import numpy as np
 
 Range = tuple[float, float]
 
+
+class Light(tuple):
+    """A range (low, high) of values in proportion to light, of which the network sees the root.
+
+    Noise of light has the variance a v + b: the root of v + b / a has about the same everywhere
+    (Anscombe 1948), and looks as pictures do that are made to be seen, which networks learned from.
+
+    Parameters
+    ----------
+    span : (float, float)
+    offset : float
+        b / a, in parts of the range; it is added below the root.
+    variance : float
+        That of the noise in the root: by as much the square of its mean is below the mean.
+    """
+
+    def __new__(cls, span: Range, offset: float, variance: float = 0.0):
+        light = super().__new__(cls, span)
+        light.offset, light.variance = offset, variance
+        return light
+
+    def root(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the root of values in [0, 1], and about it: in [0, 1], too."""
+        low, high = self._ends()
+        return (self.whole_root(scaled) - low) / (high - low)
+
+    def whole_root(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the root itself, of values in [0, 1] and the offset."""
+        return np.sqrt(np.maximum(scaled + self.offset, 0))
+
+    def square(self, root: np.ndarray) -> np.ndarray:
+        """Return the mean of the values whose root has this mean."""
+        low, high = self._ends()
+        whole = np.maximum(root * (high - low) + low, 0)
+        return whole**2 - self.offset + self.variance
+
+    def _ends(self) -> tuple[float, float]:
+        return self.offset**0.5, (1 + self.offset) ** 0.5
+
+
 PERCENTILES = 0.1, 99.5  # of the values, taken for 0 and 1: hot pixels and stars do not count
 USED = 0.25  # share of its type's range from which on a picture keeps that
 LIMITS = -1.0, 2.0  # what a network sees at most, further out than any noise within the range
@@ -186,7 +226,10 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
     if span is None:
         with np.errstate(over="ignore"):  # of what is no number
             return np.divide(values, _top(values.dtype), dtype=np.float32)
-    return np.clip(_scaled(values, span), *LIMITS).astype(np.float32)
+    scaled = _scaled(values, span)
+    if isinstance(span, Light):
+        scaled = span.root(scaled)
+    return np.clip(scaled, *LIMITS).astype(np.float32)
 
 
 def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
@@ -202,7 +245,9 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
         exact = np.float32 if kind.itemsize < 4 else np.float64
         result = np.clip(restored, 0, 1) * exact(_top(kind))
     else:
-        result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
+        exact = restored.astype(np.float64)
+        exact = span.square(exact) if isinstance(span, Light) else exact
+        result = exact * (span[1] - span[0]) + span[0]
     return to_type(result, kind)
 
 

@@ -14,7 +14,7 @@ from noise2noise.errors import InputError
 from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
-from noise2noise.noise import MIDDLE, WEAK, periodicity
+from noise2noise.noise import MIDDLE, WEAK, measure_light, periodicity
 from noise2noise.picture import Picture, PictureFile
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore_image
@@ -22,6 +22,7 @@ from noise2noise.tiles import STRIP, restore_image
 EACH = "each page's or channel's own"  # in the place of a range: one measured for each
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
+DARK = 0.2  # of a range, half of the values below which may be in proportion to light
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
 
@@ -34,6 +35,7 @@ def restore_file(
     amount: float = 1.0,
     figure: Path | None = None,
     coarse: bool = False,
+    linear: bool = False,
 ) -> None:
     """Restore an open file to `target`, page by page, and say what a user should know.
 
@@ -49,7 +51,7 @@ def restore_file(
         From 0, the picture as it is, to 1, restored.
     figure : Path, optional
         Where the first page is saved before and after, side by side.
-    coarse : bool
+    coarse, linear : bool
         As for `restore_picture`.
 
     Raises
@@ -61,6 +63,8 @@ def restore_file(
     (_, first), *_ = networks.values()
     span, origin = choose_range(first, file, given)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
+    if not (linear or given or first.span) and (hint := light_hint(file)):
+        origin = (origin or "that of its type") + hint
     if origin:
         said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
@@ -73,11 +77,13 @@ def restore_file(
             picture = file.read(n)
             model, trained = networks[picture.colors]
             seen.beyond |= picture.pixels.shape[2] > picture.colors and not picture.alpha
-            found = parts(picture, span)
+            found = parts(picture, span, linear)
             gone, far = count_unseen(found)
             seen.missing, seen.outside = seen.missing + gone, seen.outside + far
             advance = partial(progress.advance, tiles)
-            pixels = restore_picture(model, picture, span, advance, trained.zero_mean, coarse)
+            pixels = restore_picture(
+                model, picture, span, advance, trained.zero_mean, coarse, linear
+            )
             if n == 0 and picture.pixels.dtype.kind in "iu":
                 seen.steps = ranges.width([picture.shown], picture.nodata)
             if n == 0 and trained.zero_mean and (trained.grey or not picture.grey):
@@ -193,8 +199,11 @@ def choose_range(
 Parts = list[tuple[Picture, Range | None]]
 
 
-def parts(picture: Picture, span: Range | str | None) -> Parts:
-    """Return what of a picture is restored together, and its range: all, or each channel alone."""
+def parts(picture: Picture, span: Range | str | None, linear: bool = False) -> Parts:
+    """Return what of a picture is restored together, and its range: all, or each channel alone.
+
+    `linear`: the range is one of light (`in_light`).
+    """
     found = [picture]
     if picture.colors not in (1, 3):
         alpha = [-1] * picture.alpha
@@ -202,9 +211,35 @@ def parts(picture: Picture, span: Range | str | None) -> Parts:
             replace(picture, pixels=picture.pixels[..., [k, *alpha]], colors=1)
             for k in range(picture.colors)
         ]
-    if span != EACH:
-        return [(part, span) for part in found]
-    return [(part, ranges.measure([part.shown], part.nodata)) for part in found]
+    each = [ranges.measure([part.shown], part.nodata) if span == EACH else span for part in found]
+    each = [in_light(part, own) if linear else own for part, own in zip(found, each, strict=True)]
+    return list(zip(found, each, strict=True))
+
+
+def in_light(picture: Picture, span: Range | None) -> Range | None:
+    """Return a picture's range as one of light (`ranges.Light`); None of floats stays that."""
+    kind = picture.pixels.dtype
+    if isinstance(span, ranges.Light) or (span is None and kind.kind == "f"):
+        return span
+    values = images.middle(picture.pixels[..., : picture.colors], MIDDLE)
+    missing = ranges.missing(values, picture.nodata)
+    if picture.hidden is not None:
+        missing |= images.middle(picture.hidden, MIDDLE)[..., None]
+    return measure_light(values, span or (0.0, float(np.iinfo(kind).max)), missing)
+
+
+def light_hint(file: PictureFile) -> str:
+    """Return what to say of a file whose values may be in proportion to light, else ""."""
+    if not file.deep or file.colors() != 3 or (picture := file.read()).grey:
+        return ""
+    values = ranges.measured([picture.shown], picture.nodata)
+    low, middle, high = np.percentile(values, (ranges.PERCENTILES[0], 50, ranges.PERCENTILES[1]))
+    if not middle - low < DARK * (high - low):
+        return ""
+    return (
+        f"; half of its values are below {middle:.3g}: if they are in proportion to light, "
+        "--linear restores it better"
+    )
 
 
 def count_unseen(found: Parts) -> tuple[int, int]:
@@ -228,6 +263,7 @@ def restore_picture(
     advance: Callable[[float], None] | None = None,
     keep_means: bool = True,
     coarse: bool = False,
+    linear: bool = False,
 ) -> np.ndarray:
     """Restore a picture of any kind: return its pixels, of its shape and type.
 
@@ -235,9 +271,10 @@ def restore_picture(
     grey nor RGB one by one. What is no number, far outside of the range or transparent stays.
     Local means are kept (`tiles.restore_image`), unless the noise changes them. With `EACH` for a
     range, that is measured, of each channel that stands for itself. Where `coarse` is set, noise
-    coarser than pixels is taken away too.
+    coarser than pixels is taken away too. Where `linear` is, values are in proportion to light, and
+    the network sees their root (`ranges.Light`).
     """
-    found = parts(picture, span)
+    found = parts(picture, span, linear)
     if len(found) > 1:
         share = advance and (lambda n: advance(n / len(found)))
         restored = [

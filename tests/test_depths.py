@@ -27,7 +27,7 @@ from noise2noise.deadleaves import dead_leaves
 from noise2noise.errors import InputError
 from noise2noise.filters import FILTERS
 from noise2noise.networks import PRETRAINED, Trained
-from noise2noise.noise import periodicity
+from noise2noise.noise import measure_light, periodicity
 from noise2noise.picture import Picture
 from noise2noise.restore import (
     EACH,
@@ -999,6 +999,59 @@ def test_zero_stands_for_none_where_it_fills_areas_far_from_other_values(project
     for other in (100 * photons, counted, letters, cut_off):
         assert ranges.mask_value(other.astype(kind)) is None
     assert ranges.mask_value(np.where(holes, 0, 100 + depth % 100).astype(np.uint8)) is None
+
+
+def test_the_root_of_light_has_the_same_noise_everywhere_and_comes_back_as_light():
+    rng = np.random.default_rng(0)
+    light = np.repeat(np.linspace(0.02, 1, 256)[:, None, None], 512, axis=1) ** 2
+    electrons, read = 500, 4
+    noisy = rng.poisson(light * electrons) + rng.normal(100, read, light.shape)
+    span = 100.0, 100.0 + electrons
+    found = measure_light(noisy, span)
+    assert found == span
+    assert found.offset == pytest.approx(read**2 / electrons, rel=0.5)  # in parts of the range
+    assert 0.5 < found.variance * electrons * 4 < 1.1  # of the flattest, which have less
+    root = ranges.to_network(noisy, found)
+    deviations = root.std(axis=1)
+    assert deviations.max() < 1.3 * deviations.min()
+    before = ranges.to_network(noisy, span).std(axis=1)
+    assert before.max() > 5 * before.min()
+    mean = root.mean(axis=1, keepdims=True, dtype=np.float64)
+    back = ranges.from_network(mean, mean, found)
+    assert np.abs(back[:, 0, 0] - 100 - electrons * light[:, 0, 0]).max() < 1.5
+    ends = np.float64([100, 600])
+    np.testing.assert_allclose(ranges.to_network(ends, found), [0, 1], atol=1e-6)
+    # White noise needs none: the root is about a straight line.
+    white = measure_light(100 + electrons * light + rng.normal(0, 20, light.shape), span)
+    middle = ranges.to_network(np.float64([350]), white)
+    assert middle[0] == pytest.approx(0.5, abs=0.05)
+    flat = measure_light(np.full((64, 64, 1), 7.0), (0.0, 10.0))
+    assert np.isfinite([flat.offset, flat.variance]).all()
+
+
+def test_light_is_restored_by_its_root_where_that_is_asked_for(tmp_path):
+    rng = np.random.default_rng(0)
+    seen = dead_leaves(rng, size=256) / 255 * 0.8
+    for name, image in {"light": seen**2.2, "seen": 0.2 + seen}.items():
+        counts = rng.poisson(image * 2000) * 32
+        tifffile.imwrite(tmp_path / f"{name}.tif", counts.astype(np.uint16), photometric="rgb")
+    command = "infer.py", "--models", PRETRAINED, "--restore", tmp_path, "--output"
+    error, said = {}, {}
+    for option in ("", "--linear"):
+        out = tmp_path.with_name(f"{tmp_path.name}-restored{option}")
+        said[option] = call_script(*command, out, *filter(None, [option])).stdout
+        restored = tifffile.imread(out / "light.tif").astype(float) / 32 / 2000
+        error[option] = np.sqrt(np.mean((restored - seen**2.2) ** 2))
+        as_shown = restored.clip(0, 1) ** (1 / 2.2) - seen
+        error["shown", option] = np.sqrt(np.mean(as_shown**2))
+    (hint,) = (line for line in said[""].splitlines() if "--linear" in line)
+    assert "light.tif: range" in hint
+    assert "half of its values are below" in hint
+    assert "--linear restores" not in said["--linear"]
+    assert error["--linear"] < 1.05 * error[""]
+    assert error["shown", "--linear"] < 0.8 * error["shown", ""]
+    done = call_script("infer.py", "--score", "--linear", check=2)
+    assert "--linear are for --restore" in done.stderr
 
 
 def test_values_at_the_ends_of_their_type_are_measured():

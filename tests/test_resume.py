@@ -191,9 +191,9 @@ def test_a_full_disk_is_named_and_the_earlier_checkpoint_goes_on(pictures, run):
 
 
 def test_what_tensorflow_says_of_a_full_disk_is_one_line_and_a_bug_stays_one(tmp_path):
-    with pytest.raises(WriteError, match=r"cannot write .*No space left on device \(.* MB free"):
-        with full_disk(tmp_path):
-            raise RuntimeError("{{CreateSummaryFileWriter}} events; No space left on device")
+    full = pytest.raises(WriteError, match=r"cannot write .*No space left on device \(.* MB free")
+    with full, full_disk(tmp_path):
+        raise RuntimeError("{{CreateSummaryFileWriter}} events; No space left on device")
     with pytest.raises(RuntimeError, match="shapes differ"), full_disk(tmp_path):
         raise RuntimeError("shapes differ")
 
