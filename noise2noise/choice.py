@@ -15,6 +15,7 @@ from noise2noise.noise import (
     PATCH,
     are_counts,
     color_correlation,
+    is_white,
     noise_correlation,
 )
 from noise2noise.picture import PictureFile
@@ -154,7 +155,9 @@ def look_at_noise(file: PictureFile) -> tuple[bool, bool]:
         if math.prod(n // PATCH for n in values.shape[:2]) < FLATTEST[1]:
             independent = False
         if independent and not counted:
-            most = np.fmax(most, abs(noise_correlation(values, missing)) / limit)
+            correlation = abs(noise_correlation(values, missing)) / limit
+            if not (correlation > 1 and is_white(values, missing)):
+                most = np.fmax(most, correlation)
     if independent and not most > 1:
         return True, bool(shared > SHARED)
     return False, bool(everywhere > WHOLLY_SHARED[file.lossy])

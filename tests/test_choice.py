@@ -120,6 +120,24 @@ def test_several_pages_count_and_what_is_no_value_does_not(tmp_path):
     assert not independent(tmp_path / "a.jpg")  # its kind says so
 
 
+@pytest.mark.parametrize("curved", [False, True])
+def test_white_noise_on_fine_fringes_is_each_pixels_own_and_grain_on_them_is_not(curved, tmp_path):
+    """Interferograms, gratings: no patch is without them."""
+    y, x = np.mgrid[:256, :256]
+    phase = np.hypot(x - 100, y + 40) if curved else x + y / 3
+    fringes = 0.5 + 0.3 * np.sin(2 * np.pi * phase / 8)
+    white = noise(25)[..., 0]
+    film = gaussian_filter(white, 1.0)
+    film *= white.std() / film.std()
+    for added, expected in (
+        (white, True),
+        (gaussian_filter(white, 0.5), False),
+        (film + np.random.default_rng(2).normal(0, 0.05, film.shape), False),
+    ):
+        Image.fromarray(to_8bit(np.float32(fringes + added))).save(tmp_path / "fringes.png")
+        assert independent(tmp_path / "fringes.png") == expected
+
+
 def cells(channels: int, brightest: float) -> np.ndarray:
     """Return photons of what glows on a black ground: (256, 256, channels)."""
     rng = np.random.default_rng(1)
