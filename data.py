@@ -41,8 +41,8 @@ class NoisyDataset(keras.utils.PyDataset):
     one too (`pairs.CameraPairs`). The crops and their noise are those of `pairs.NoisyPairs`, a
     function of seed and batch alone.
 
-    `dataset[i]` is batch `i % steps` of epoch `i // steps`, for any i: Keras sees a stream
-    without end, which it can prefetch across the ends of epochs, and wants
+    `dataset[i]` is batch `i % steps` of epoch `i // steps`, for any i from 0 on: Keras sees a
+    stream without end, which it can prefetch across the ends of epochs, and wants
     `fit(dataset, steps_per_epoch=len(dataset))`.
 
     Parameters
@@ -68,7 +68,7 @@ class NoisyDataset(keras.utils.PyDataset):
     ------
     InputError
         With a folder: that has no image, an unreadable one or one smaller than the crop.
-        Where a batch cannot be shared equally.
+        For a filter that does not exist, and where a batch cannot be shared equally.
     """
 
     kind = NoisyPairs
@@ -90,6 +90,8 @@ class NoisyDataset(keras.utils.PyDataset):
         if isinstance(images, str | Path):
             paths = find_pictures(Path(images))
             images = ImageFiles(paths, min_size=crop_size, grey=channels == 1)
+        if isinstance(filter, str) and filter not in FILTERS:
+            raise InputError(f"no filter is called {filter}: there are {', '.join(FILTERS)}")
         filter = FILTERS[filter] if isinstance(filter, str) else filter
         kind = CameraPairs if filter and filter.draw_camera else self.kind
         self.pairs = kind(

@@ -360,6 +360,8 @@ def parse_arguments() -> argparse.Namespace:
         )
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
+    if args.linear and args.filter in REAL_NOISE:
+        parser.error(f"{args.filter} networks learned from values as they are: leave out --linear")
     if args.ensemble and args.filter in FILTERS and FILTERS[args.filter].oriented:
         parser.error(f"--ensemble turns pictures, and {args.filter} stands upright")
     if args.score is not None and args.image:

@@ -194,7 +194,8 @@ def _warn(name: str, found: Found, way_out: str) -> None:
     if found.brightness > MAX_BRIGHTNESS:
         print(
             f"warning: the exposures of {name} differ in brightness by more than "
-            f"{MAX_BRIGHTNESS:.0%}: the network will learn the mean of both"
+            f"{MAX_BRIGHTNESS:.0%}: the network will learn the mean of both. Scale them to one "
+            "brightness first"
         )
     if found.moved:
         print(

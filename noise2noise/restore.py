@@ -1,9 +1,9 @@
 """Noisy pictures and files of them, restored: in their own values, page by page."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ EACH = "each page's or channel's own"  # in the place of a range: one measured f
 PATTERN = 0.45  # `periodicity` of what was taken away from which it is one
 FEW_STEPS = 32  # of an integer picture's values, below which rounding them costs much of the gain
 DARK = 0.2  # of a range, half of the values below which may be in proportion to light
+TELL = 60  # seconds after which a file that takes long tells how far it is
 ALIKE = 4  # times: the widest range of a file's pages is up to so wide as the narrowest, or `EACH`
 
 
@@ -69,8 +70,17 @@ def restore_file(
         said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
     sizes = [file.size(n) for n in range(file.pages)]
-    tiles = progress.add_task(escape(file.path.name) + stack, total=sum(w * h for w, h in sizes))
-    seen = Seen()
+    whole_area = sum(width * height for width, height in sizes)
+    tiles = progress.add_task(escape(file.path.name) + stack, total=whole_area)
+    seen, done, told = Seen(), 0, time.monotonic()
+
+    def advance(pixels: float) -> None:
+        nonlocal done, told
+        progress.advance(tiles, pixels)
+        done += pixels
+        if progress.disable and time.monotonic() > told + TELL:  # a log has no bar
+            told = time.monotonic()
+            print(f"{file.path}: {done / whole_area:.0%} restored", flush=True)
 
     def restored_pages():
         for n in range(file.pages):
@@ -80,7 +90,6 @@ def restore_file(
             found = parts(picture, span, linear)
             gone, far = count_unseen(found)
             seen.missing, seen.outside = seen.missing + gone, seen.outside + far
-            advance = partial(progress.advance, tiles)
             pixels = restore_picture(
                 model, picture, span, advance, trained.zero_mean, coarse, linear
             )
@@ -95,8 +104,6 @@ def restore_file(
             # A large picture is let go of before another one like it is encoded.
             picture = found = None
             yield pixels
-            if progress.disable and n % 100 == 99:
-                print(f"{file.path}: {n + 1} of {file.pages} pages", flush=True)
 
     try:
         make_folder(target.parent)
@@ -161,13 +168,18 @@ def choose_range(
     file's pages; or `EACH`, where theirs differ, or channels stand for themselves. Raises
     `InputError` for values that are not like the training's.
     """
+    # Neighbours too, which may be channels, each with values of its own.
+    pages = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
     if given:
+        some = [ranges.sample(file.read(n).shown) for n in sorted(pages)]
+        if all(ranges.unseen(values, given, file.nodata).all() for values in some):
+            raise InputError(
+                f"{file.path} has no value near {ranges.words(given)}: give a --range of its own"
+            )
         return tuple(given), "given"
     learned = trained.span if trained.filter is None else None
     if not file.deep and (trained.deep or not learned):
         return None, ""
-    # Neighbours too, which may be channels, each with values of its own.
-    pages = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
     values = [ranges.sample(file.read(n).shown) for n in sorted(pages)]
     if learned:
         if not ranges.fits(values, learned, file.nodata):
