@@ -723,6 +723,10 @@ def test_a_range_is_measured_said_and_can_be_given(project, tmp_path):
     assert "a.tif (5 pages): range 100 to 5000, given" in done.stdout
     assert (tmp_path / "b/a.tif").read_bytes() != (tmp_path / "c/a.tif").read_bytes()
     assert "outside" not in done.stdout
+    half = int(np.median(values("uint16", 5)) / 2)
+    done = call_script(*command, "--output", tmp_path / "f", "--range", 0, half)
+    outside = np.sum(values("uint16", 5) >= 2 * half)
+    assert f"a.tif: {outside} values far outside of the range stay" in done.stdout
     done = call_script(*command, "--output", tmp_path / "e", "--range", 0, 100, check=2)
     assert "a.tif has no value near 0 to 100" in done.stderr
     done = call_script(*command, "--output", tmp_path / "d", "--range", 9, 3, check=2)
