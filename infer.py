@@ -323,7 +323,7 @@ def parse_arguments() -> argparse.Namespace:
         "--linear",
         action="store_true",
         help="with --restore: the values are in proportion to light, as in raw files developed "
-        "without a tone curve and in renderings: restore their root",
+        "without a tone curve: restore their root",
     )
     add("--overwrite", action="store_true", help="with --restore: redo what is in --output already")
     add(
@@ -360,8 +360,6 @@ def parse_arguments() -> argparse.Namespace:
         )
     if args.restore and (args.score is not None or args.image or args.strength is not None):
         parser.error("--restore takes noisy pictures: leave out --score, --image and --strength")
-    if args.linear and args.filter in REAL_NOISE:
-        parser.error(f"{args.filter} networks learned from values as they are: leave out --linear")
     if args.ensemble and args.filter in FILTERS and FILTERS[args.filter].oriented:
         parser.error(f"--ensemble turns pictures, and {args.filter} stands upright")
     if args.score is not None and args.image:

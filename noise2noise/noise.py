@@ -190,22 +190,13 @@ def measure_light(image: np.ndarray, span: Range, missing: np.ndarray | bool = F
     """
     seen = (np.asarray(image, np.float64) - span[0]) / (span[1] - span[0])
     missing = np.broadcast_to(missing, image.shape)
-    means, variances = _patches(seen, missing)
-    a, b = _line(means, variances)
-    light = Light(span, float(np.clip(b / a if a > 0 else np.inf, *OFFSETS)))
-    _, variances = _patches(light.whole_root(seen), missing)
-    flattest = np.sort(variances)[: max(FLATTEST[1], int(FLATTEST[0] * len(variances)))]
-    return Light(span, light.offset, float(flattest.mean()) if len(flattest) else 0.0)
-
-
-def _patches(image: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance, without its surface, of each patch that tells of noise."""
     means, variances = [], []
     for k in range(image.shape[2]):
-        noise, _, tells, unit = _noise(image[..., k], missing[..., k])
+        noise, _, tells, unit = _noise(seen[..., k], missing[..., k])
         variances.append((noise[tells] ** 2).sum(axis=1) * unit**2 / np.trace(_flatten()))
-        means.append(in_blocks(image[..., k], PATCH).mean(axis=(1, 2))[tells])
-    return np.concatenate(means), np.concatenate(variances)
+        means.append(in_blocks(seen[..., k], PATCH).mean(axis=(1, 2))[tells])
+    a, b = _line(np.concatenate(means), np.concatenate(variances))
+    return Light(span, float(np.clip(b / a if a > 0 else np.inf, *OFFSETS)))
 
 
 def _line(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:

@@ -27,29 +27,25 @@ class Light(tuple):
     span : (float, float)
     offset : float
         b / a, in parts of the range; it is added below the root.
-    variance : float
-        That of the noise in the root: by as much the square of its mean is below the mean.
     """
 
-    def __new__(cls, span: Range, offset: float, variance: float = 0.0):
+    def __new__(cls, span: Range, offset: float):
         light = super().__new__(cls, span)
-        light.offset, light.variance = offset, variance
+        light.offset = offset
         return light
+
+    def __reduce__(self):
+        return Light, (tuple(self), self.offset)
 
     def root(self, scaled: np.ndarray) -> np.ndarray:
         """Return the root of values in [0, 1], and about it: in [0, 1], too."""
         low, high = self._ends()
-        return (self.whole_root(scaled) - low) / (high - low)
-
-    def whole_root(self, scaled: np.ndarray) -> np.ndarray:
-        """Return the root itself, of values in [0, 1] and the offset."""
-        return np.sqrt(np.maximum(scaled + self.offset, 0))
+        return (np.sqrt(np.maximum(scaled + self.offset, 0)) - low) / (high - low)
 
     def square(self, root: np.ndarray) -> np.ndarray:
-        """Return the mean of the values whose root has this mean."""
+        """Return the values that have this root."""
         low, high = self._ends()
-        whole = np.maximum(root * (high - low) + low, 0)
-        return whole**2 - self.offset + self.variance
+        return np.maximum(root * (high - low) + low, 0) ** 2 - self.offset
 
     def _ends(self) -> tuple[float, float]:
         return self.offset**0.5, (1 + self.offset) ** 0.5
@@ -62,6 +58,7 @@ SHOWN = -0.2, 1.15  # what a network is shown of that: what is beyond, it adds t
 HUGE = np.float32(1e30)  # floats from which on are no numbers, as geographic files have them
 WIDE = 0.1  # share of a measured range
 MASKED = 0.01  # share of an image from which on one value may be a mask's
+ROWS = 512  # of an image, and those below them, that tell areas from single pixels
 GAP = 0.02, 16  # what parts it from the others: this share of their range, and so many of them
 MIRRORED = 4  # times at most, that what is filled in fills in what is beyond
 SAMPLED = 1 << 20  # values of a picture that its range is measured on
@@ -145,28 +142,32 @@ def mask_value(image: np.ndarray) -> float | None:
     """Return the value that stands for none in areas of an image, as far as that can be told.
 
     As 0 does in depth maps and in pictures that were cut out: noise would not leave it what it is,
-    nor other values so far from it. None of 8 bits, where it is black; and where what it parts are
-    single pixels, as photons are.
+    nor other values so far from it. None of 8 bits, where it is black; nor a type's largest, which
+    is white; nor where what it parts are single pixels, as photons are.
     """
-    from scipy.ndimage import binary_opening
-
     if image.dtype == np.uint8:
         return None
     some = sample(image)
     values = some[~unseen(some)].astype(np.float64)
+    white = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else np.inf
     for sign in (1, -1):
         signed = sign * values
-        end = signed.min(initial=np.inf)
+        end = float(signed.min(initial=np.inf))
         others = signed[signed > end]
         if not others.size or signed.size - others.size < MASKED * signed.size:
             continue
         width, gap = np.ptp(np.percentile(others, PERCENTILES)), others.min() - end
         near = others[others <= others.min() + gap]
-        if gap < GAP[0] * width or len(np.unique(near)) < GAP[1]:
+        if sign * end >= white or gap < GAP[0] * width or len(np.unique(near)) < GAP[1]:
             continue
-        masked = (image == image.dtype.type(sign * end)).all(axis=2)
-        areas = [binary_opening(part, np.ones((2, 2))).sum() for part in (masked, ~masked)]
-        if areas[0] > masked.sum() / 2 and areas[1] > (~masked).sum() / 2:
+        step = len(image) // ROWS + 1
+        rows = [(image[n::step] == sign * end).all(axis=2) for n in (0, 1)]
+        upper, lower = (part[: len(rows[1])] for part in rows)
+        for masked in ((upper, lower), (~upper, ~lower)):
+            both = masked[0] & masked[1]
+            if (both[:, 1:] & both[:, :-1]).sum() < masked[0].sum() / 4:
+                break
+        else:
             return sign * end
     return None
 
@@ -218,6 +219,11 @@ def wide_hint(images: Iterable[np.ndarray], nodata: float | None = None) -> str:
     )
 
 
+def linear(values: np.ndarray, span: Range | None) -> np.ndarray:
+    """Return the network's values as parts of the range, which they are but for `Light`."""
+    return span.square(values) if isinstance(span, Light) else values
+
+
 def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
     """Return values of any type as the network sees them: float32, about [0, 1].
 
@@ -233,7 +239,7 @@ def to_network(values: np.ndarray, span: Range | None = None) -> np.ndarray:
 
 
 def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = None) -> np.ndarray:
-    """Return what the network made of `values`, in their units.
+    """Return what the network made of `values`, as parts of the range (`linear`), in their units.
 
     They are clipped to what the values' type holds, integers rounded too; floats without a range
     are as they are.
@@ -245,9 +251,7 @@ def from_network(restored: np.ndarray, values: np.ndarray, span: Range | None = 
         exact = np.float32 if kind.itemsize < 4 else np.float64
         result = np.clip(restored, 0, 1) * exact(_top(kind))
     else:
-        exact = restored.astype(np.float64)
-        exact = span.square(exact) if isinstance(span, Light) else exact
-        result = exact * (span[1] - span[0]) + span[0]
+        result = restored.astype(np.float64) * (span[1] - span[0]) + span[0]
     return to_type(result, kind)
 
 

@@ -15,7 +15,7 @@ from noise2noise.files import make_folder, whole
 from noise2noise.means import BLOCK, SIGMA
 from noise2noise.networks import Trained
 from noise2noise.noise import MIDDLE, WEAK, measure_light, periodicity
-from noise2noise.picture import Picture, PictureFile
+from noise2noise.picture import Picture, PictureFile, is_grey
 from noise2noise.ranges import Range
 from noise2noise.tiles import STRIP, restore_image
 
@@ -62,10 +62,10 @@ def restore_file(
         written (`WriteError`); it names the file.
     """
     (_, first), *_ = networks.values()
-    span, origin = choose_range(first, file, given)
+    if linear and first.filter is None:
+        raise InputError(f"{first.name} learned from values as they are: leave out --linear")
+    span, origin = choose_range(first, file, given, linear)
     stack = f" ({file.pages} pages)" if file.pages > 1 else ""
-    if not (linear or given or first.span) and (hint := light_hint(file)):
-        origin = (origin or "that of its type") + hint
     if origin:
         said = {EACH: f"{EACH} range", None: "range"}.get(span) or f"range {ranges.words(span)}"
         print(f"{file.path}{stack}: {said}, {origin}", flush=True)
@@ -159,7 +159,7 @@ def _notes(file: PictureFile, seen: Seen) -> list[str]:
 
 
 def choose_range(
-    trained: Trained, file: PictureFile, given: Range | None = None
+    trained: Trained, file: PictureFile, given: Range | None = None, linear: bool = False
 ) -> tuple[Range | str | None, str]:
     """Return which values of a file the network takes for 0 and 1 (`ranges`), and why.
 
@@ -171,8 +171,9 @@ def choose_range(
     # Neighbours too, which may be channels, each with values of its own.
     pages = {*range(min(6, file.pages)), *(k * file.pages // 5 for k in range(5))}
     if given:
-        some = [ranges.sample(file.read(n).shown) for n in sorted(pages)]
-        if all(ranges.unseen(values, given, file.nodata).all() for values in some):
+        rows = file.read().pixels if file.pages == 1 else ()
+        outside = (np.all(ranges.unseen(row, given) & ~ranges.unseen(row)) for row in rows)
+        if file.pages == 1 and all(outside):
             raise InputError(
                 f"{file.path} has no value near {ranges.words(given)}: give a --range of its own"
             )
@@ -180,9 +181,13 @@ def choose_range(
     learned = trained.span if trained.filter is None else None
     if not file.deep and (trained.deep or not learned):
         return None, ""
-    values = [ranges.sample(file.read(n).shown) for n in sorted(pages)]
+    values, nodata = [], file.nodata
+    for n in sorted(pages):
+        picture = file.read(n)
+        values.append(ranges.sample(picture.shown))
+        nodata = picture.nodata if nodata is None else nodata
     if learned:
-        if not ranges.fits(values, learned, file.nodata):
+        if not ranges.fits(values, learned, nodata):
             raise InputError(
                 f"the values of {file.path} are not like those of {ranges.words(learned)} "
                 f"that {trained.name} was trained on: give theirs with --range"
@@ -190,7 +195,7 @@ def choose_range(
         return learned, "that of the training"
     if trained.filter is None and trained.deep and values[0].dtype.kind == "u":
         top = float(np.iinfo(values[0].dtype).max)
-        if not ranges.fits(values, (0.0, top), file.nodata):
+        if not ranges.fits(values, (0.0, top), nodata):
             raise InputError(
                 f"the values of {file.path} are not like those of 0 to {top:g} that {trained.name} "
                 "was trained on: give theirs with --range"
@@ -198,13 +203,16 @@ def choose_range(
         return None, ""
     if file.colors() not in (1, 3):
         return EACH, "measured"
-    spans = [ranges.measure([page], file.nodata) for page in values]
+    spans = [ranges.measure([page], nodata) for page in values]
     widths = [span[1] - span[0] for span in spans if span]
     if widths and (len(widths) < len(spans) or max(widths) > ALIKE * min(widths)):
         return EACH, "measured"
     if not widths and values[0].dtype.kind == "f" and file.pages > 1:  # others may hold numbers
         return EACH, "measured"
-    span, hint = ranges.measure(values, file.nodata), ranges.wide_hint(values, file.nodata)
+    span, hint = ranges.measure(values, nodata), ranges.wide_hint(values, nodata)
+    whole = values[0].dtype.kind in "iu"
+    if whole and file.colors() == 3 and not linear and not is_grey(values[0][None]):
+        hint = light_hint(values, nodata) or hint
     return span, f"measured{hint}" if span else hint and f"that of its type{hint}"
 
 
@@ -240,16 +248,16 @@ def in_light(picture: Picture, span: Range | None) -> Range | None:
     return measure_light(values, span or (0.0, float(np.iinfo(kind).max)), missing)
 
 
-def light_hint(file: PictureFile) -> str:
-    """Return what to say of a file whose values may be in proportion to light, else ""."""
-    if not file.deep or file.colors() != 3 or (picture := file.read()).grey:
+def light_hint(values: list[np.ndarray], nodata: float | None) -> str:
+    """Return what to say of values that may be in proportion to light, else ""."""
+    found = ranges.measured(values, nodata)
+    if not found.size:
         return ""
-    values = ranges.measured([picture.shown], picture.nodata)
-    low, middle, high = np.percentile(values, (ranges.PERCENTILES[0], 50, ranges.PERCENTILES[1]))
+    low, middle, high = np.percentile(found, (ranges.PERCENTILES[0], 50, ranges.PERCENTILES[1]))
     if not middle - low < DARK * (high - low):
         return ""
     return (
-        f"; half of its values are below {middle:.3g}: if they are in proportion to light, "
+        f"; half of its values are {middle:.3g} at most: if they are in proportion to light, "
         "--linear restores it better"
     )
 
@@ -350,7 +358,7 @@ def restore_at_half_size(
             place = np.s_[start : start + STRIP, :, k]
             values = ranges.to_network(restored[place], span)
             values += added[start : start + len(values), : values.shape[1]]
-            values = ranges.from_network(values, restored[place], span)
+            values = ranges.from_network(ranges.linear(values, span), restored[place], span)
             result[place] = np.where(unseen[place], image[place], values)
     return result
 

@@ -137,7 +137,9 @@ def restore_image(
             if keep_means:
                 bound(output, shown)
             restored = band[:, kept_columns.start : kept_columns.stop]
-            restored[:] = (output + (seen - shown))[kept]
+            # Of light itself the means are kept, not of its root.
+            restored[:] = ranges.linear(output + (seen - shown), span)[kept]
+            seen = ranges.linear(seen, span)
             if means:
                 seen[unseen] = ranges.LIMITS[1]  # which does not count
                 at_ends = tile[kept] == black, tile[kept] == white

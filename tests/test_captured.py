@@ -30,7 +30,7 @@ from noise2noise.exposures import (
     open_exposures,
 )
 from noise2noise.images import open_file, read_picture
-from noise2noise.noise import shared_noise
+from noise2noise.noise import shared_lines, shared_noise
 from noise2noise.runs import read_training
 from noise2noise.scenes import Scene, Scenes, find_exposures, find_scenes, training_scenes
 
@@ -365,6 +365,12 @@ def test_a_pattern_of_columns_that_exposures_share_is_warned_of(tmp_path, capsys
             own = rng.normal(0, 0.03, (1, 512)) if pattern is None else pattern
             image = 0.2 + clean / 2 + own + rng.normal(0, 0.06, clean.shape)
             tifffile.imwrite(tmp_path / name / f"{k}.tif", np.uint16(image.clip(0, 1) * 65535))
+        pair = [read_picture(path).pixels for path in sorted((tmp_path / name).iterdir())]
+        share = shared_lines(*pair)  # 0.03 ** 2 of columns, 0.06 ** 2 of each pixel, and details
+        assert 0.1 < share < 0.22 if name in ("columns", "rows") else not share
+    colours = 0.2 + astronaut() / (255, 340, 510) / 2
+    raw = camera.mosaic(colours, (0, 0)) + rng.normal(0, 0.02, (2, 512, 512))
+    tifffile.imwrite(tmp_path / "raw.tif", np.uint16(raw * 65535), photometric="minisblack")
     align_exposures(Scenes(find_scenes(tmp_path)))
     said = [line for line in capsys.readouterr().out.splitlines() if "rows or columns" in line]
     assert [line.split()[3] for line in said] == ["columns", "rows"]

@@ -129,10 +129,13 @@ def test_white_noise_on_fine_fringes_is_each_pixels_own_and_grain_on_them_is_not
     white = noise(25)[..., 0]
     film = gaussian_filter(white, 1.0)
     film *= white.std() / film.std()
+    coarse = gaussian_filter(white, 1.5)
+    coarse *= white.std() / coarse.std()
     for added, expected in (
         (white, True),
         (gaussian_filter(white, 0.5), False),
         (film + np.random.default_rng(2).normal(0, 0.05, film.shape), False),
+        (coarse + np.random.default_rng(2).normal(0, 0.02, film.shape), False),
     ):
         Image.fromarray(to_8bit(np.float32(fringes + added))).save(tmp_path / "fringes.png")
         assert independent(tmp_path / "fringes.png") == expected

@@ -248,6 +248,8 @@ def test_processes_share_a_batch_crop_by_crop(pictures, filter):
     parts = [batches(pictures, filter, shard=(i, 2))[6] for i in range(2)]
     for array, *halves in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(np.concatenate(halves), array)
+    with pytest.raises(InputError, match="no filter is called gausian: there are gaussian, "):
+        NoisyDataset([], "gausian")
     with pytest.raises(InputError, match="batch of 4 cannot be shared by 3 processes"):
         batches(pictures, shard=(0, 3))
 
