@@ -19,7 +19,7 @@ SUB_IFDS = 330
 LOST_TAGS = {SUB_IFDS: "smaller copies", 34665: "EXIF", 34853: "GPS position"}
 DNG_VERSION, NODATA = 50706, 42113  # of raw files; GDAL's, a number in words
 WHITE_IS_ZERO, RGB, PALETTE, MASK, CMYK = 0, 2, 3, 4, 5
-LOSSY = 6, 7, 33003, 33004, 33005, 34892  # JPEG and JPEG 2000, but for what may be lossless
+LOSSY = 6, 7, 33003, 33004, 33005, 34892  # JPEG, and JPEG 2000 as slide scanners write it
 PLAIN = WHITE_IS_ZERO, 1, RGB
 ALPHA = 1, 2  # of ExtraSamples: alpha, multiplied into the colours or not
 
