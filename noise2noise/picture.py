@@ -46,8 +46,7 @@ class Picture:
     `pixels` is (height, width, channels), of any real type. Its first `colors` channels are
     restored: 3 are red, green and blue, other numbers are grey ones, each alone. What comes
     behind them stays, and so does the value `nodata`, which stands for none: the file says so, or
-    it looks like that (`ranges.mask_value`). `alpha` says whether
-    the last one is transparency.
+    it looks like that (`ranges.mask_value`). `alpha` says whether the last one is transparency.
     """
 
     path: Path

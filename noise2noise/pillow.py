@@ -90,9 +90,15 @@ class PillowFile(PictureFile):
         self._image = open_picture(path)
         # MPO is JPEG with more behind it: a preview or a depth map.
         self.format = "JPEG" if self._image.format == "MPO" else self._image.format
-        in_tiff = self.format == "TIFF" and self._image.info.get("compression") == "jpeg"
-        in_webp = self.format == "WEBP" and not _is_lossless_webp(path)
-        self.lossy = self.format in LOSSY_FORMATS or in_tiff or in_webp
+
+    @property
+    def lossy(self) -> bool:
+        if self.format == "TIFF":
+            return self._image.info.get("compression") == "jpeg"
+        if self.format == "WEBP":
+            pixels = re.search(rb"VP8[ L]", self.path.read_bytes())  # VP8L: lossless
+            return pixels is None or pixels[0] != b"VP8L"
+        return self.format in LOSSY_FORMATS
 
     def close(self) -> None:
         self._image.close()
@@ -225,12 +231,6 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
         raise ValueError(f"{image.format} of this depth is not supported: save it as 16-bit PNG")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def _is_lossless_webp(path: Path) -> bool:
-    """Whether a WebP's pixels are kept as they were, by what their chunk is called."""
-    pixels = re.search(rb"VP8[ L]", path.read_bytes())
-    return pixels is not None and pixels[0] == b"VP8L"
 
 
 def _avif_kind(path: Path) -> tuple[int, str]:
